@@ -1,0 +1,32 @@
+"""Zarr datasets: committed exactly once, verified, versioned. Imports neither `tasks` nor `pipeline`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storage.feed import Batches, batches
+    from storage.dataset import Dataset, open_dataset
+    from storage.verification import Verification, verify
+    from storage.writer import StorageError
+
+_HOME = {
+    "Batches": "storage.feed",
+    "batches": "storage.feed",
+    "Dataset": "storage.dataset",
+    "open_dataset": "storage.dataset",
+    "Verification": "storage.verification",
+    "verify": "storage.verification",
+    "StorageError": "storage.writer",
+}
+__all__ = ["Batches", "Dataset", "StorageError", "Verification", "batches", "open_dataset", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: zarr takes a while to import and `import pipeline` does not need it.
+    if name not in _HOME:
+        raise AttributeError(f"module 'storage' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

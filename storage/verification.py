@@ -1,0 +1,96 @@
+"""Prove that a dataset is what its manifest says. Zarr itself does not notice flipped bits or a lost shard."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.dataset import Dataset, open_dataset
+from storage.durable import PARTIAL
+from storage.plan import digest
+from storage.writer import GROUP
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found."""
+
+    path: Path
+    version: str
+    files: int
+    strict: bool
+    problems: tuple[str, ...]
+    """One line per damaged, missing or unexpected file; empty if all is well."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(path: str | Path, *, strict: bool = True, advance: Callable[[int], Any] | None = None) -> Verification:
+    """Check every file of a dataset against its manifest.
+
+    Parameters
+    ----------
+    path : str or Path
+        The dataset's folder or build.
+    strict : bool
+        Hash every byte; otherwise compare sizes only.
+    advance : callable, optional
+        Called with the number of files checked since the last call.
+
+    Returns
+    -------
+    Verification
+    """
+    dataset = open_dataset(path)
+    problems = list(_manifest_problems(dataset))
+    files = dataset.manifest["files"]
+
+    def check(item: tuple[str, dict[str, Any]]) -> str | None:
+        found = _file_problem(dataset.path / GROUP / item[0], item[0], item[1], strict)
+        if advance:
+            advance(1)
+        return found
+
+    # Hashing and reading release the interpreter lock, so threads are enough.
+    with ThreadPoolExecutor() as pool:
+        problems += [problem for problem in pool.map(check, files.items()) if problem]
+    problems += sorted(_unexpected(dataset.path / GROUP, set(files)))
+    return Verification(dataset.path, dataset.version, len(files), strict, tuple(problems))
+
+
+def _manifest_problems(dataset: Dataset) -> Iterable[str]:
+    fields = ("kind", "classes", "splits", "layout", "sample_shape")
+    content = {name: dataset.manifest[name] for name in fields}
+    content["files"] = {k: v for k, v in dataset.manifest["files"].items() if not k.endswith("zarr.json")}
+    if (found := digest(content)) != dataset.version:
+        yield f"damaged manifest: its content has digest {found[:12]}, its version says {dataset.version[:12]}"
+
+
+def _file_problem(path: Path, name: str, entry: dict[str, Any], strict: bool) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            return f"damaged {name}: expected {entry['bytes']:,} bytes, found {size:,}"
+        if strict:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                    return f"damaged {name}: its bytes are not those that were committed"
+    except FileNotFoundError:
+        return f"missing {name}"
+    except OSError as error:
+        return f"unreadable {name}: {error.strerror}"
+    return None
+
+
+def _unexpected(group: Path, known: set[str]) -> Iterable[str]:
+    for path in group.rglob("*"):
+        name = path.relative_to(group).as_posix()
+        if path.is_file() and name not in known and not name.endswith(PARTIAL):
+            yield f"unexpected {name}: not in the manifest"
