@@ -150,6 +150,10 @@ class Dataset:
     def _offsets(self) -> np.ndarray:
         return self._small("offsets")
 
+    def column(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Read rows of ``labels``, ``ids`` or ``split`` without reading the rest."""
+        return np.asarray(self._array(name)[start:stop])
+
     def labels(self) -> np.ndarray:
         """Labels of all rows, int64 (count,); -1 where there is none."""
         return self._labels

@@ -23,6 +23,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def build_key(name: str, recipe: dict[str, Any]) -> str:
+    """Name of the build of a dataset by a recipe."""
+    return digest({"format": FORMAT, "name": name, "recipe": recipe})[:16]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that the bytes of a dataset depend on. Shard ``i`` is a pure function of (plan, i)."""
@@ -33,7 +38,8 @@ class Plan:
     """``images`` or ``texts``."""
     layout: Layout
     recipe: dict[str, Any]
-    """How the samples are made: the source's fingerprint and the seed, or the input's version and the noise."""
+    """How the samples are made: the source's fingerprint, the seed and the shard size, or the input's version and
+    the noise. Everything else in the plan follows from it."""
     sample_shape: tuple[int, int, int] | None = None
     """Height, width, channels of images; None for texts."""
     classes: tuple[str, ...] = ()
@@ -55,8 +61,13 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Hexadecimal digest that names the build."""
+        """Hexadecimal digest of the whole plan."""
         return digest(self.to_json())
+
+    @property
+    def key(self) -> str:
+        """Name of the build, known before the source has been surveyed."""
+        return build_key(self.name, self.recipe)
 
     def to_json(self) -> dict[str, Any]:
         """Turn into plain JSON values."""

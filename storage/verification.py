@@ -66,7 +66,7 @@ def verify(path: str | Path, *, strict: bool = True, advance: Callable[[int], An
 
 
 def _manifest_problems(dataset: Dataset) -> Iterable[str]:
-    fields = ("kind", "classes", "splits", "layout", "sample_shape")
+    fields = ("kind", "classes", "splits", "layout", "sample_shape", "slot_bytes")
     content = {name: dataset.manifest[name] for name in fields}
     content["files"] = {k: v for k, v in dataset.manifest["files"].items() if not k.endswith("zarr.json")}
     if (found := digest(content)) != dataset.version:

@@ -36,6 +36,7 @@ GROUP = "data.zarr"
 RECORDS = "records"
 POINTER = "latest.json"
 MANIFEST = "manifest.json"
+PLAN = "plan.json"
 
 
 class StorageError(RuntimeError):
@@ -67,7 +68,7 @@ class Build:
     @property
     def folder(self) -> Path:
         """Folder of this build."""
-        return Path(self.dataset) / "builds" / self.plan.digest[:16]
+        return Path(self.dataset) / "builds" / self.plan.key
 
     @property
     def group(self) -> Path:
@@ -92,7 +93,12 @@ class Build:
             durable.make_folder(self.group / variable.name)
         durable.make_folder(self.folder / RECORDS)
         durable.remove_partials(self.folder)
-        durable.create(self.folder / "plan.json", (canonical(self.plan.to_json()) + "\n").encode())
+        document = (canonical(self.plan.to_json()) + "\n").encode()
+        if not durable.create(self.folder / PLAN, document) and (self.folder / PLAN).read_bytes() != document:
+            raise StorageError(
+                f"the half-built dataset in {self.folder} was planned from other data (its source changed without a "
+                "change of size or time, or another version of duskflow began it); delete that folder and run again"
+            )
         missing = len(self.missing()) / self.plan.layout.shards
         needed, free = int(self.plan.expected_bytes * missing), shutil.disk_usage(self.folder).free
         if needed > free:
@@ -185,6 +191,7 @@ class Build:
             "splits": {name: list(self.plan.splits[name]) for name in SPLITS if name in self.plan.splits},
             "layout": self.plan.to_json()["layout"],
             "sample_shape": list(self.plan.sample_shape) if self.plan.sample_shape else None,
+            "slot_bytes": self.plan.slot_bytes,
             "files": {key: entry for record in records for key, entry in record["files"].items()},
         }
         version = digest(content)
@@ -205,6 +212,29 @@ class Build:
         pointer = {"build": f"builds/{self.folder.name}", "version": version}
         durable.replace_json(Path(self.dataset) / POINTER, pointer)
         return version
+
+
+def progress_of(dataset: Path, key: str) -> tuple[int, int] | None:
+    """How far a build is, without touching it.
+
+    Parameters
+    ----------
+    dataset : Path
+        The dataset's folder.
+    key : str
+        Name of the build, from `storage.plan.build_key`.
+
+    Returns
+    -------
+    (done, all) : tuple of int, or None
+        Committed and planned shards; None if the build was never begun.
+    """
+    try:
+        plan = Plan.from_json(json.loads((dataset / "builds" / key / PLAN).read_bytes()))
+    except FileNotFoundError:
+        return None
+    shards = plan.layout.shards
+    return shards - len(Build(str(dataset), plan).missing()), shards
 
 
 def read_pointer(dataset: Path) -> dict[str, Any] | None:

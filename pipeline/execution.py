@@ -1,0 +1,304 @@
+"""Do what is missing of a pipeline: datasets first, then methods and networks side by side; keep going past failures."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from pipeline import config
+from pipeline.folders import Folders
+from pipeline.lock import RunLock
+from pipeline.pipeline import Pipeline
+from pipeline.progress import Progress, Step
+from pipeline.steps import CLEAN, clean_state, layout_of, noise_state, step_fingerprint
+from storage.dataset import Dataset, open_dataset
+from tasks.noise.protocol import slug_of
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+
+log = logging.getLogger(__name__)
+TOPIC = "duskflow"
+"""Topic of the events that training tasks send with `distributed.worker.Worker.log_event`."""
+
+
+@dataclass
+class StepRecord:
+    """What became of one step, as it is written to ``run.json``."""
+
+    name: str
+    kind: str
+    status: str = "failed"
+    seconds: float = 0.0
+    started: str | None = None
+    fingerprint: str | None = None
+    folder: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass
+class Execution:
+    """The state of one run while it goes on."""
+
+    pipeline: Pipeline
+    folders: Folders
+    client: distributed.Client
+    progress: Progress
+    records: dict[str, StepRecord] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bars: dict[str, Step] = field(default_factory=dict)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @contextmanager
+    def step(self, name: str, kind: str) -> Iterator[StepRecord]:
+        """Record a step: its time, and its failure, which does not leave this context."""
+        record = StepRecord(name, kind, started=datetime.now(UTC).isoformat())
+        self.records[name] = record
+        begun = datetime.now(UTC)
+        try:
+            yield record
+        except Exception as error:
+            record.status, record.error = "failed", one_line(error)
+            record.traceback = "".join(traceback.format_exception(error))
+            log.debug("step %s failed", name, exc_info=True)
+            if bar := self.bars.get(name):
+                bar.fail(record.error)
+            else:
+                self.progress.message(f"{name:<40} FAILED: {record.error}")
+        finally:
+            record.seconds = (datetime.now(UTC) - begun).total_seconds()
+
+    def bar(self, name: str, total: int | None, unit: str, done: int = 0) -> Step:
+        """Show a step's progress; `done` units were there before."""
+        bar = self.bars[name] = self.progress.step(name, total, unit)
+        if done:
+            bar.advance(done, "resumed")
+        return bar
+
+    def make_dataset(self, name: str, state: Any, make: Callable[..., Dataset]) -> None:
+        """Reuse a finished dataset or build what is missing of it."""
+        with self.step(name, "dataset") as record:
+            record.fingerprint = state.key
+            if state.version:
+                self.datasets[name] = open_dataset(self.folders.dataset(name))
+                record.status = "reused"
+                self.progress.reused(name, f"{state.shards} shards, version {state.version[:12]}")
+            else:
+                dataset = make(
+                    folder=str(self.folders.dataset(name)),
+                    client=self.client,
+                    seed=self.pipeline.seed,
+                    start=lambda total, done: self.bar(name, total, "shards", done),
+                    advance=lambda count: self.bars[name].advance(count),
+                    retries=config.settings().run.retries,
+                )
+                self.datasets[name] = dataset
+                record.status = "done"
+                self.bars[name].done(f"{dataset.nbytes / 1e6:,.1f} MB, version {dataset.version[:12]}")
+            record.folder = str(self.datasets[name].path.resolve().relative_to(self.folders.root.resolve()))
+
+    def make_datasets(self) -> None:
+        """Ingest, then add the noises side by side. Without the clean data there is nothing to go on with."""
+        from tasks.ingest import ingest
+        from tasks.noising import add_noise
+
+        settings, pipeline = config.settings(), self.pipeline
+        state = clean_state(pipeline, self.folders, settings)
+
+        def make_clean(**options: Any) -> Dataset:
+            return ingest(
+                pipeline.source, split=pipeline.split, layout=layout_of(settings), label="ingest clean", **options
+            )
+
+        self.make_dataset(CLEAN, state, make_clean)
+        if CLEAN not in self.datasets:
+            return
+        clean = self.datasets[CLEAN]
+
+        def make_noisy(noise: Any) -> None:
+            state = noise_state(pipeline, self.folders, noise, clean.version)
+            name = slug_of(noise)
+            self.make_dataset(
+                name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options)
+            )
+
+        if pipeline.noise:
+            with ThreadPoolExecutor(len(pipeline.noise), "noise") as pool:
+                list(pool.map(make_noisy, pipeline.noise))
+        # The pipeline's order, not the order in which the noises happened to finish.
+        names = [CLEAN, *(slug_of(noise) for noise in pipeline.noise)]
+        self.datasets = {name: self.datasets[name] for name in names if name in self.datasets}
+
+    def make_results(self) -> None:
+        """Fit the methods and train the networks, all at the same time as far as workers allow."""
+        from tasks.features import Features
+
+        settings = config.settings()
+        versions = {name: dataset.version for name, dataset in self.datasets.items()}
+        features = Features(self.datasets[CLEAN], n_features=settings.texts.features)
+        parallel = settings.run.parallel_steps or 2
+        jobs: list[Future[None]] = []
+        with ExitStack() as stack:
+            # Networks wait for a GPU worker, not for a turn among the methods.
+            methods = stack.enter_context(ThreadPoolExecutor(parallel, "method"))
+            networks = stack.enter_context(ThreadPoolExecutor(max(1, len(self.pipeline.networks)), "network"))
+            for label, step in self.pipeline.labels.items():
+                is_method = step in self.pipeline.methods
+                fingerprint = step_fingerprint(self.pipeline, step, versions, settings)
+                pool, make = (methods, self.fit_method) if is_method else (networks, self.train_network)
+                jobs.append(pool.submit(self.make_result, label, step, fingerprint, make, features))
+            try:
+                wait(jobs)
+            except BaseException:
+                methods.shutdown(wait=False, cancel_futures=True)
+                raise
+        for job in jobs:
+            job.result()
+
+    def make_result(
+        self, label: str, step: Any, fingerprint: str, make: Callable[..., dict[str, Any]], features: Any
+    ) -> None:
+        """Reuse the result of a method or network, or make it."""
+        with self.step(label, "method" if make == self.fit_method else "network") as record:
+            record.fingerprint = fingerprint
+            result = self.folders.read_result(label, fingerprint)
+            if result is not None:
+                record.status = "reused"
+                self.progress.reused(label, headline(result))
+            else:
+                result = {**make(label, step, fingerprint, features), "label": label}
+                self.folders.write_result(label, fingerprint, result)
+                record.status = "done"
+                self.bars[label].done(headline(result))
+            record.folder = str(self.folders.step(label, fingerprint).relative_to(self.folders.root))
+            self.results[label] = {**result, "folder": record.folder}
+
+    def fit_method(self, label: str, method: Any, fingerprint: str, features: Any) -> dict[str, Any]:
+        """Fit a method on the clean training split and score it on every dataset."""
+        from tasks.evaluation import evaluate_method
+        from tasks.methods.blocks import step_label
+
+        self.bar(label, 1 + len(self.datasets), "stages")
+        with self.client.as_current(), step_label(label):
+            return evaluate_method(
+                seeded(method, self.pipeline.seed),
+                self.datasets[CLEAN],
+                self.datasets,
+                features,
+                advance=lambda note: self.bars[label].advance(1, note),
+            )
+
+    def train_network(self, label: str, network: Any, fingerprint: str, features: Any) -> dict[str, Any]:
+        """Train a network on a GPU worker and score it there."""
+        from tasks.training import submit_training, wait_result
+
+        self.bar(label, getattr(network, "epochs", None), "epochs")
+        noisy = [dataset.path for name, dataset in self.datasets.items() if name != CLEAN]
+        future = submit_training(
+            self.client,
+            network,
+            str(self.datasets[CLEAN].path),
+            noisy_path=str(noisy[0]) if noisy else None,
+            tests={name: str(dataset.path) for name, dataset in self.datasets.items()},
+            folder=str(self.folders.step(label, fingerprint).resolve()),
+            seed=self.pipeline.seed,
+            label=label,
+        )
+        return wait_result(self.client, future)
+
+    def on_event(self, event: Any) -> None:
+        """Show a training task's epoch; called by the client for every event of our topic."""
+        message = event[1] if isinstance(event, tuple) else event
+        if isinstance(message, dict) and "epoch" in message and (bar := self.bars.get(str(message.get("step")))):
+            logs = message.get("logs") or {}
+            bar.advance(1, ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
+
+
+def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -> Run:
+    """Run a pipeline; see `Pipeline.run`."""
+    from pipeline.cluster import connect
+    from pipeline.record import write_run
+    from pipeline.run import Run
+
+    config.load()
+    folders = Folders(root / pipeline.name)
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(folders.root))
+        if client is None:
+            client = stack.enter_context(connect())
+        progress = stack.enter_context(Progress())
+        execution = Execution(pipeline, folders, client, progress)
+        check_placement(execution)
+        client.subscribe_topic(TOPIC, execution.on_event)
+        stack.callback(client.unsubscribe_topic, TOPIC)
+        progress.message(f"pipeline {pipeline.name}: {len(pipeline.source):,} {pipeline.source.kind}")
+        execution.make_datasets()
+        if CLEAN in execution.datasets:
+            execution.make_results()
+        else:
+            skip_rest(execution)
+        return Run(write_run(execution))
+
+
+def skip_rest(execution: Execution) -> None:
+    """Record every step that could not be tried because there is no clean data."""
+    rest = [(slug_of(noise), "dataset") for noise in execution.pipeline.noise]
+    rest += [
+        (label, "method" if step in execution.pipeline.methods else "network")
+        for label, step in execution.pipeline.labels.items()
+    ]
+    for name, kind in rest:
+        why = f"{CLEAN} failed: {execution.records[CLEAN].error}"
+        execution.records[name] = StepRecord(name, kind, status="skipped", error=why)
+
+
+def check_placement(execution: Execution) -> None:
+    """Refuse at once what would otherwise wait for ever."""
+    from tasks.placement import workers_with
+
+    if execution.pipeline.networks and not workers_with(execution.client, "GPU"):
+        raise RuntimeError(
+            f"expected a worker that declares a GPU for {len(execution.pipeline.networks)} networks, found none; "
+            'use connect("local", gpu_workers=1), or start a worker with --resources "GPU=1"'
+        )
+
+
+def seeded(method: Any, seed: int) -> Any:
+    """Copy an estimator with every unset ``random_state`` set to the pipeline's seed."""
+    from sklearn.base import clone
+
+    copy = clone(method)
+    unset = {
+        name: seed
+        for name, value in copy.get_params(deep=True).items()
+        if value is None and name.rpartition("__")[2] == "random_state"
+    }
+    return copy.set_params(**unset)
+
+
+def one_line(error: BaseException) -> str:
+    """Say an error in one line: its type where the text does not speak for itself."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Say the first score of a result."""
+    scores = result.get("scores") or []
+    if not scores:
+        return ""
+    first = scores[0]
+    return f"{first['measure']} {first['value']:.4g} on {first['data']}"
+
+

@@ -1,0 +1,275 @@
+"""What one run left behind, read from its ``run.json``.
+
+The report must open for every run: one that was interrupted, one whose network failed, one written by an older
+version. So reading is tolerant (a missing part becomes empty or None) and everything after this module works on
+frozen records whose fields always exist.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number that a method or network reached on one dataset."""
+
+    data: str
+    split: str
+    measure: str
+    value: float | None
+    rows: int | None = None
+    predict_seconds: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """Counts, true classes by predicted classes; None where classes have no meaning (clusterings)."""
+
+    @property
+    def finite(self) -> float | None:
+        """The value where it can be ranked; None for a missing value, NaN or infinity."""
+        return self.value if self.value is not None and math.isfinite(self.value) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One fitted method or trained network and all its scores."""
+
+    label: str
+    name: str
+    kind: str
+    task: str
+    trained_on: str = CLEAN
+    fit_seconds: float | None = None
+    fit_rows: int | None = None
+    parameters: int | None = None
+    device: str | None = None
+    scores: tuple[Score, ...] = ()
+    history: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
+
+    def score(self, data: str, measure: str | None = None) -> Score | None:
+        """The score on `data` (by `measure`, else by any): that of the test split, else the first one."""
+        here = [score for score in self.scores if score.data == data and measure in (None, score.measure)]
+        return next((score for score in here if score.split == "test"), here[0] if here else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One Zarr dataset of the run: ``clean`` or a noisy copy."""
+
+    name: str
+    version: str = ""
+    count: int | None = None
+    shards: int | None = None
+    bytes: int | None = None
+    splits: Mapping[str, int] = field(default_factory=dict)
+    class_counts: tuple[int, ...] = ()
+    reused: bool = False
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One node of the pipeline's graph and how it ended."""
+
+    name: str
+    kind: str
+    status: str
+    seconds: float | None = None
+    started: datetime | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One execution of a pipeline, as the report sees it."""
+
+    pipeline: str
+    run: str
+    folder: Path
+    root: Path | None = None
+    kind: str = ""
+    started: datetime | None = None
+    finished: datetime | None = None
+    seconds: float | None = None
+    seed: int | None = None
+    exit_code: int | None = None
+    classes: tuple[str, ...] = ()
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+    steps: tuple[Step, ...] = ()
+    results: tuple[Result, ...] = ()
+
+    def artifact(self, result: Result, name: str) -> Path | None:
+        """Where a result's artifact lies; None where there is none.
+
+        A run folder may have been copied to another machine together with its root, so besides the recorded root the
+        folders above the run are tried.
+        """
+        file = result.artifacts.get(name)
+        if not file:
+            return None
+        roots = ([self.root] if self.root else []) + [self.folder, *self.folder.parents]
+        candidates = (root / (result.folder or "") / file for root in roots)
+        return next((path for path in candidates if path.is_file()), None)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read ``run.json`` in `folder`.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no ``run.json``.
+    ValueError
+        When the file is no JSON object.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a run folder with run.json, received {folder}; do give the folder of a run")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one, too
+        raise ValueError(f"expected JSON in {path}, received {error}; do run the pipeline again") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"expected a JSON object in {path}, received {type(content).__name__}; do run it again")
+    return parse_run(content, Path(folder).resolve())
+
+
+def parse_run(content: Mapping[str, Any], folder: Path) -> RunRecord:
+    """Turn the content of a ``run.json`` that lies in `folder` into a record."""
+    root = content.get("root")
+    return RunRecord(
+        pipeline=str(content.get("pipeline") or folder.name),
+        run=str(content.get("run") or folder.name),
+        folder=folder,
+        root=Path(str(root)) if root else None,
+        kind=str(content.get("kind") or ""),
+        started=_time(content.get("started")),
+        finished=_time(content.get("finished")),
+        seconds=_number(content.get("seconds")),
+        seed=_count(content.get("seed")),
+        exit_code=_count(content.get("exit_code")),
+        classes=tuple(str(name) for name in _list(content.get("classes"))),
+        versions=_mapping(content.get("versions")),
+        config=_mapping(content.get("config")),
+        cluster=_mapping(content.get("cluster")),
+        source=_mapping(content.get("source")),
+        datasets=tuple(_dataset(entry) for entry in _mappings(content.get("datasets"))),
+        steps=tuple(_step(entry) for entry in _mappings(content.get("steps"))),
+        results=parse_results(_mappings(content.get("results"))),
+    )
+
+
+def parse_results(entries: Sequence[Mapping[str, Any]]) -> tuple[Result, ...]:
+    """Turn result dictionaries into records."""
+    return tuple(_result(entry) for entry in entries)
+
+
+def _result(entry: Mapping[str, Any]) -> Result:
+    name = str(entry.get("name") or entry.get("label") or "unnamed")
+    history = _mapping(entry.get("history"))
+    return Result(
+        label=str(entry.get("label") or name),
+        name=name,
+        kind=str(entry.get("kind") or "method"),
+        task=str(entry.get("task") or "other"),
+        trained_on=str(entry.get("trained_on") or CLEAN),
+        fit_seconds=_number(entry.get("fit_seconds")),
+        fit_rows=_count(entry.get("fit_rows")),
+        parameters=_count(entry.get("parameters")),
+        device=_text(entry.get("device")),
+        scores=tuple(_score(score) for score in _mappings(entry.get("scores"))),
+        history={str(key): tuple(_number(value) for value in _list(values)) for key, values in history.items()},
+        artifacts={str(key): str(file) for key, file in _mapping(entry.get("artifacts")).items() if file},
+        folder=_text(entry.get("folder")),
+    )
+
+
+def _score(entry: Mapping[str, Any]) -> Score:
+    rows = [[_count(cell) or 0 for cell in _list(row)] for row in _list(entry.get("confusion"))]
+    square = bool(rows) and all(len(row) == len(rows) for row in rows)
+    return Score(
+        data=str(entry.get("data") or CLEAN),
+        split=str(entry.get("split") or ""),
+        measure=str(entry.get("measure") or "score"),
+        value=_number(entry.get("value")),
+        rows=_count(entry.get("rows")),
+        predict_seconds=_number(entry.get("predict_seconds")),
+        extra=_mapping(entry.get("extra")),
+        confusion=tuple(tuple(row) for row in rows) if square else None,
+    )
+
+
+def _dataset(entry: Mapping[str, Any]) -> Dataset:
+    splits = {str(name): _count(rows) for name, rows in _mapping(entry.get("splits")).items()}
+    return Dataset(
+        name=str(entry.get("name") or "unnamed"),
+        version=str(entry.get("version") or ""),
+        count=_count(entry.get("count")),
+        shards=_count(entry.get("shards")),
+        bytes=_count(entry.get("bytes")),
+        splits={name: rows for name, rows in splits.items() if rows is not None},
+        class_counts=tuple(_count(rows) or 0 for rows in _list(entry.get("class_counts"))),
+        reused=bool(entry.get("reused")),
+        seconds=_number(entry.get("seconds")),
+    )
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    return Step(
+        name=str(entry.get("name") or "unnamed"),
+        kind=str(entry.get("kind") or ""),
+        status=str(entry.get("status") or "unknown"),
+        seconds=_number(entry.get("seconds")),
+        started=_time(entry.get("started")),
+        error=_text(entry.get("error")),
+        traceback=_text(entry.get("traceback")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _count(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and math.isfinite(number) else None
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value not in (None, "") else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(value)) if value else None
+    except ValueError:
+        return None
+    # A moment without a zone cannot be compared with one that has it; runs record UTC.
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, Mapping)]

@@ -1,0 +1,42 @@
+"""Classical methods with scikit-learn's interface, fitted out of core on Dask.
+
+Every method takes NumPy or Dask arrays. A Dask array is worked on block by block where it lies and is never
+gathered; a NumPy array is worked on in this process, without a scheduler. The classes are imported on first use,
+so that this package costs nothing until a method is named.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.methods.clusters import KMeans
+    from tasks.methods.decomposition import PCA
+    from tasks.methods.density import DBSCAN
+    from tasks.methods.neighbors import KNeighborsClassifier
+    from tasks.methods.preprocessing import StandardScaler
+    from tasks.methods.svm import LinearSVC
+
+__all__ = ["DBSCAN", "PCA", "KMeans", "KNeighborsClassifier", "LinearSVC", "StandardScaler"]
+
+_ROOMS = {
+    "DBSCAN": "density",
+    "KMeans": "clusters",
+    "KNeighborsClassifier": "neighbors",
+    "LinearSVC": "svm",
+    "PCA": "decomposition",
+    "StandardScaler": "preprocessing",
+}
+
+
+def __getattr__(name: str) -> type:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no method {name!r}; there are {', '.join(__all__)}")
+    method: type = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = method
+    return method
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,436 @@
+"""Row blocks of a matrix: how every method here goes over its data.
+
+A matrix is a run of row blocks, each over all columns. On a Dask array a pass is one task per block and a tree of
+tasks that combines what they found; data that fits is read once and kept in the workers' memory until the fit is
+over, other data is read again in every pass. On a NumPy array the blocks are views and the passes are plain calls.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import dask
+import numpy as np
+
+from tasks.methods.execution import Engine, Node, Piece, Scheduled, Serial, choose_engine, step_name
+
+CACHE_FRACTION = 0.3
+"""Share of the workers' memory that all fits of this process together may fill with data kept for further passes."""
+
+VIEW_BYTES = 32 << 20
+"""Size of the row blocks that an array in this process is cut into; bounds what a pass allocates beside it."""
+
+LITERAL_BYTES = 1 << 20
+"""Largest object that a task which reads its own block may carry in its graph although other blocks use it too."""
+
+
+class Blocks:
+    """The row blocks of one matrix during one fit; made by `open_blocks`.
+
+    Attributes
+    ----------
+    engine : Engine
+        What runs the passes.
+    lengths : tuple of int
+        Rows of each block; no block is empty.
+    starts : tuple of int
+        First row of each block.
+    shape : tuple of (int, int)
+        Rows and columns of the matrix.
+    dtype : numpy.dtype
+        float32 or float64: what the blocks hold when a function gets them.
+    cached : bool
+        True if the blocks stay in memory between passes.
+    """
+
+    def __init__(
+        self, sources: Sequence[Any], lengths: Sequence[int], columns: int, dtype: np.dtype, engine: Engine, name: str
+    ) -> None:
+        self.sources = list(sources)
+        self.lengths = tuple(int(n) for n in lengths)
+        self.starts = tuple(int(n) for n in np.cumsum((0, *self.lengths))[:-1])
+        self.shape = (sum(self.lengths), columns)
+        self.dtype = dtype
+        self.engine = engine
+        self.cached = not engine.parallel
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def named(self, phase: str) -> str:
+        """Return the name that tasks of this phase carry."""
+        return step_name(phase, self._name)
+
+    def map(self, phase: str, function: Callable, *aligned: Sequence[Any], shared: tuple = ()) -> list:
+        """Call ``function(block, *one of each aligned, *shared)`` for every block.
+
+        Parameters
+        ----------
+        phase : str
+            What the pass does, for the task's names.
+        function : callable
+            Pure, and importable by the workers.
+        *aligned : sequence
+            One entry per block: handles of an earlier pass, or small values.
+        shared : tuple
+            The same for all blocks; arrays are sent once.
+
+        Returns
+        -------
+        list
+            A handle per block. The results stay where they were made; `fetch` brings them here.
+        """
+        return self.engine.map(self.named(phase), function, self._calls(aligned), shared)
+
+    def reduce(
+        self, phase: str, function: Callable, *aligned: Sequence[Any], shared: tuple = (), combine: Callable
+    ) -> Any:
+        """Call the function as `map` does and combine the results, in block order, to one value in this process."""
+        return self.engine.reduce(self.named(phase), function, self._calls(aligned), shared, combine=combine)
+
+    def scatter(self, phase: str, values: np.ndarray) -> list:
+        """Cut an array of one entry per row along the blocks and bring each part to the workers."""
+        parts = [values[low : low + n] for low, n in zip(self.starts, self.lengths, strict=True)]
+        return self.engine.put(self.named(phase), parts)
+
+    def fetch(self, handles: Sequence[Any]) -> list:
+        """Bring results to this process."""
+        return self.engine.fetch(handles)
+
+    def take(self, rows: np.ndarray, phase: str = "take") -> np.ndarray:
+        """Bring some rows to this process.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (m,)
+            Positions in the matrix, increasing. They must be few: all of them are held here.
+
+        Returns
+        -------
+        ndarray, shape (m, columns)
+        """
+        cuts = np.searchsorted(rows, (*self.starts, self.shape[0]))
+        calls = [
+            (self.sources[i], rows[cuts[i] : cuts[i + 1]] - self.starts[i])
+            for i in range(len(self))
+            if cuts[i] < cuts[i + 1]
+        ]
+        parts = self.fetch(self.engine.map(self.named(phase), _take_rows, calls))
+        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), self.dtype)
+
+    def assemble(self, handles: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make one array of a handle per block.
+
+        Parameters
+        ----------
+        handles : sequence
+            Results of `map`: arrays of shape (rows of the block, *shape).
+        shape : tuple of int
+            What follows the row axis; () for one value per row.
+        dtype : dtype
+            Of the results.
+
+        Returns
+        -------
+        ndarray or dask.array.Array
+            A Dask array, whose blocks are the results, if the matrix was one.
+        """
+        return assemble(self.engine, handles, self.lengths, shape, dtype, self.named("result"))
+
+    def _calls(self, aligned: Sequence[Sequence[Any]]) -> list[tuple]:
+        return list(zip(self.sources, *aligned, strict=True))
+
+
+def is_dask(array: Any) -> bool:
+    """Return True for a Dask array (and not for Dask's other collections)."""
+    return dask.is_dask_collection(array) and hasattr(array, "chunks")
+
+
+def check_dask_matrix(X: Any, name: str = "X") -> Any:
+    """Check what can be checked of a Dask matrix without computing, and return it with one block over the columns.
+
+    Raises
+    ------
+    ValueError
+        If it is not two-dimensional, not numeric, has no rows or columns, or has chunks of unknown size.
+    """
+    if X.ndim != 2:
+        raise ValueError(f"expected 2D array for {name}, received {X.ndim}D array instead; reshape it to (rows, columns)")
+    if np.isnan(np.sum(X.shape)):
+        raise ValueError(
+            f"expected a Dask array with known chunk sizes for {name}, received chunks of unknown size; "
+            "call compute_chunk_sizes() on it first"
+        )
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} is {X.dtype}")
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"expected numbers in {name}, received dtype {X.dtype}; convert it to float32 or float64")
+    if X.shape[1] == 0:
+        raise ValueError(f"expected at least one column in {name}, received shape {X.shape}")
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+
+def working_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the float type that holds the values: float32 for float32 and for integers of up to 16 bits."""
+    narrow = dtype == np.float32 or dtype.itemsize <= 2
+    return np.dtype(np.float32 if narrow else np.float64)
+
+
+@contextmanager
+def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = None) -> Iterator[Blocks]:
+    """Open a matrix for the passes of one fit, and release what the fit leaves in the workers' memory.
+
+    Parameters
+    ----------
+    X : ndarray or dask.array.Array, shape (rows, columns)
+        Checked already, if NumPy; a Dask array is checked here and its values in the workers.
+    name : str
+        Names the tasks unless `execution.label` is set; a method gives its class.
+    passes : int
+        How often the fit will go over the data, as far as known; for one pass nothing is kept.
+    engine : Engine, optional
+        An engine to use instead of the one that suits X.
+
+    Yields
+    ------
+    Blocks
+
+    Notes
+    -----
+    If the data takes up at most `CACHE_FRACTION` of the workers' memory it is read once and kept there, as float32 or
+    float64, for the time of the fit. Fits on the same array at the same time share what is kept.
+    """
+    own = engine is None
+    engine = engine or choose_engine(X)
+    release: Callable[[], None] | None = None
+    try:
+        if not is_dask(X):
+            blocks = _views(X, engine, name)
+        else:
+            X = check_dask_matrix(X)
+            dtype = working_dtype(X.dtype)
+            finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name)
+            kept = [(source, n) for source, n in zip(_sources(X, finish), X.chunks[0], strict=True) if n]
+            blocks = Blocks([s for s, _ in kept], [n for _, n in kept], X.shape[1], dtype, engine, name)
+            if passes > 1:
+                release = _cache(blocks, X)
+        yield blocks
+    finally:
+        if release:
+            release()
+        if own:
+            engine.close()
+
+
+def assemble(
+    engine: Engine, handles: Sequence[Any], lengths: Sequence[int], shape: tuple[int, ...], dtype: Any, name: str
+) -> Any:
+    """Make one array of the handles of row blocks: NumPy if the work was done here, else Dask."""
+    if isinstance(engine, Serial):
+        return np.concatenate(handles) if handles else np.empty((0, *shape), dtype)
+    import dask.array as da
+
+    engine.keep(handles)
+    stem = f"{name}-{uuid.uuid4().hex}"
+    graph = {(stem, i, *(0,) * len(shape)): handle for i, handle in enumerate(handles)}
+    chunks = (tuple(lengths), *((n,) for n in shape))
+    return da.Array(graph, stem, chunks, meta=np.empty((0,) * (1 + len(shape)), dtype))
+
+
+def collect(array: Any, phase: str = "collect", name: str = "collect") -> np.ndarray:
+    """Compute a Dask array into this process, under the rules of the passes (names, CPU workers only).
+
+    Parameters
+    ----------
+    array : ndarray or dask.array.Array, shape (rows, ...)
+        Must fit in this process. A NumPy array is returned as it is.
+    """
+    if not is_dask(array):
+        return np.asarray(array)
+    if array.ndim > 1:
+        array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+    engine = choose_engine(array)
+    try:
+        calls = [(source,) for source in _sources(array, np.asarray)]
+        parts = engine.fetch(engine.map(step_name(phase, name), np.asarray, calls))
+    finally:
+        engine.close()
+    return np.concatenate(parts)
+
+
+def map_rows(
+    X: Any, function: Callable[[np.ndarray], np.ndarray], *, name: str, phase: str, columns: int | None, dtype: Any
+) -> Any:
+    """Apply a function to every row block: at once to a NumPy array, lazily to a Dask array.
+
+    Parameters
+    ----------
+    X : ndarray or dask.array.Array, shape (rows, d)
+        Checked already.
+    function : callable
+        (m, d) -> (m,) or (m, columns); works on each row by itself.
+    name, phase : str
+        For the task's names.
+    columns : int or None
+        Columns of the result; None for one value per row.
+    dtype : dtype
+        Of the result.
+    """
+    if not is_dask(X):
+        rows = _view_rows(X)
+        parts = [function(X[low : low + rows]) for low in range(0, len(X), rows)]
+        return np.concatenate(parts) if parts else np.empty((0,) if columns is None else (0, columns), dtype)
+    X = check_dask_matrix(X)
+    finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name)
+    return X.map_blocks(
+        partial(_finish_and_apply, finish, function),
+        token=step_name(phase, name),
+        dtype=dtype,
+        meta=np.empty((0,) if columns is None else (0, 0), dtype),
+        drop_axis=1 if columns is None else None,
+        chunks=(X.chunks[0],) if columns is None else (X.chunks[0], (columns,)),
+    )
+
+
+def finish_block(block: Any, columns: int, dtype: np.dtype, name: str) -> np.ndarray:
+    """Turn what a task read into a checked block of floats."""
+    from sklearn.utils import assert_all_finite
+
+    block = np.asarray(block)
+    if block.ndim != 2 or block.shape[1] != columns:
+        raise ValueError(f"expected a block of shape (rows, {columns}), received {block.shape}; check how X was made")
+    block = np.ascontiguousarray(block, dtype=dtype)
+    assert_all_finite(block, input_name="X", estimator_name=name)
+    return block
+
+
+def _finish_and_apply(finish: Callable, function: Callable, block: np.ndarray) -> np.ndarray:
+    result: np.ndarray = function(finish(block))
+    return result
+
+
+def _view_rows(X: np.ndarray) -> int:
+    return max(1, VIEW_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+
+
+def _views(X: np.ndarray, engine: Engine, name: str) -> Blocks:
+    rows = _view_rows(X)
+    views = [X[low : low + rows] for low in range(0, len(X), rows)]
+    # To workers they travel once for all passes; here they are the views themselves.
+    sources = engine.put(step_name("put", name), views)
+    blocks = Blocks(sources, [len(v) for v in views], X.shape[1], X.dtype, engine, name)
+    blocks.cached = True
+    return blocks
+
+
+def _take_rows(block: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return block[rows]
+
+
+def _sources(array: Any, finish: Callable[[Any], np.ndarray]) -> list[Any]:
+    """Say for each row block how a task gets it.
+
+    A block that shares no work with others becomes a `Piece`: the task that needs it makes it by itself, so that it
+    never lies in memory waiting. Otherwise the blocks are nodes of one graph, whose shared parts are made once.
+    """
+    from dask.core import flatten
+
+    keys = list(flatten(array.__dask_keys__()))
+    (array,) = dask.optimize(array)
+    graph = dict(array.__dask_graph__())
+    parts = _separate(graph, keys)
+    if parts is None:
+        return [Node(graph, key, finish) for key in keys]
+    return [Piece(part, key, finish) for part, key in zip(parts, keys, strict=True)]
+
+
+def _separate(graph: dict[Hashable, Any], keys: Sequence[Hashable]) -> list[dict[Hashable, Any]] | None:
+    """Cut a graph into one graph per key, or return None if they share work or hold results of a cluster."""
+    from dask._task_spec import DataNode, TaskRef, convert_legacy_graph
+    from dask.sizeof import sizeof
+
+    if any(isinstance(node, TaskRef) for node in graph.values()):
+        return None
+    graph = convert_legacy_graph(graph)
+    owner: dict[Hashable, Hashable] = {}
+    parts = []
+    for key in keys:
+        part: dict[Hashable, Any] = {}
+        waiting = [key]
+        while waiting:
+            name = waiting.pop()
+            if name in part:
+                continue
+            node = graph.get(name)
+            if node is None:
+                return None
+            if owner.setdefault(name, key) != key and not (
+                isinstance(node, DataNode) and sizeof(node.value) <= LITERAL_BYTES
+            ):
+                return None
+            part[name] = node
+            waiting.extend(node.dependencies)
+        parts.append(part)
+    return parts
+
+
+def _cache(blocks: Blocks, X: Any) -> Callable[[], None] | None:
+    """Keep the blocks in memory if they fit; return what ends that."""
+    size = blocks.shape[0] * blocks.shape[1] * blocks.dtype.itemsize
+    place = (getattr(getattr(blocks.engine, "client", None), "id", None), X.name)
+    if not _LEDGER.enter(place, size, int(CACHE_FRACTION * blocks.engine.memory())):
+        return None
+    # Named by the data and not by the step: fits on the same array find each other's blocks under the same keys.
+    blocks.sources = _load(blocks, f"data.load-{dask.base.tokenize(X.name, blocks.dtype.str)}")
+    blocks.cached = True
+    return partial(_LEDGER.leave, place)
+
+
+def _load(blocks: Blocks, stem: str) -> list:
+    from dask._task_spec import Task, TaskRef
+
+    engine = blocks.engine
+    if not isinstance(engine, Scheduled):
+        return blocks.sources
+    graph: dict[Hashable, Any] = {}
+    keys: list[Hashable] = []
+    for i, source in enumerate(blocks.sources):
+        key = (stem, i)
+        if isinstance(source, Node):
+            graph.update(source.graph)
+            graph[key] = Task(key, source.finish, TaskRef(source.key))
+        else:
+            graph[key] = Task(key, source.read)
+        keys.append(key)
+    return engine._run(graph, keys)
+
+
+class _Ledger:
+    """How many bytes the fits of this process keep in the workers' memory, by array."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[Hashable, tuple[int, int]] = {}
+
+    def enter(self, place: Hashable, size: int, limit: int) -> bool:
+        with self._lock:
+            bytes_, users = self._held.get(place, (size, 0))
+            if not users and sum(held for held, _ in self._held.values()) + size > limit:
+                return False
+            self._held[place] = (bytes_, users + 1)
+            return True
+
+    def leave(self, place: Hashable) -> None:
+        with self._lock:
+            bytes_, users = self._held.pop(place)
+            if users > 1:
+                self._held[place] = (bytes_, users - 1)
+
+
+_LEDGER = _Ledger()

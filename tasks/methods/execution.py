@@ -1,0 +1,314 @@
+"""Where a pass over row blocks runs: in this process, on Dask's local threads, or on a cluster's workers.
+
+All three offer the same four words. `map` calls a function once per tuple of arguments and leaves the results where
+they were made; `reduce` combines them pairwise, in a fixed order, into one value here; `put` brings values to where
+the work is; `fetch` brings results here.
+"""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dask
+import numpy as np
+import psutil
+from dask._task_spec import DataNode, Task, TaskRef
+from dask.utils import parse_bytes
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+label: ContextVar[str | None] = ContextVar("duskflow_step_label", default=None)
+"""Name of the step that is running; the keys of its tasks begin with it. A thread starts without one: set it there."""
+
+FAN_IN = 8
+"""Partial results that one task of a reduction combines; bounds its memory to that many partial results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A block that a task can make by itself, from the graph it carries."""
+
+    graph: dict[Hashable, Any]
+    key: Hashable
+    finish: Callable[[Any], np.ndarray]
+
+    def read(self) -> np.ndarray:
+        return self.finish(dask.get(self.graph, self.key))
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A block that other blocks share work with; its graph is submitted with the pass that needs it."""
+
+    graph: dict[Hashable, Any]
+    key: Hashable
+    finish: Callable[[Any], np.ndarray]
+
+
+class Engine(Protocol):
+    """What runs the passes of one fit."""
+
+    parallel: bool
+    """True if calls of one pass can run at the same time and their results may live elsewhere."""
+
+    def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list: ...
+    def reduce(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
+    ) -> Any: ...
+    def put(self, name: str, values: Sequence[Any]) -> list: ...
+    def fetch(self, handles: Sequence[Any]) -> list: ...
+    def keep(self, handles: Sequence[Any]) -> None: ...
+    def memory(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Serial:
+    """Runs the calls of a pass one after the other, here; for arrays that are in this process already."""
+
+    parallel = False
+
+    def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+        return [_invoke(function, *arguments, *shared) for arguments in calls]
+
+    def reduce(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
+    ) -> Any:
+        total = None
+        for arguments in calls:
+            part = _invoke(function, *arguments, *shared)
+            total = part if total is None else combine(total, part)
+        return total
+
+    def put(self, name: str, values: Sequence[Any]) -> list:
+        return list(values)
+
+    def fetch(self, handles: Sequence[Any]) -> list:
+        return list(handles)
+
+    def keep(self, handles: Sequence[Any]) -> None:
+        pass
+
+    def memory(self) -> int:
+        return _memory_of_this_machine()
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Scheduled:
+    """Runs a pass as one task graph, on Dask's local schedulers or on a cluster.
+
+    The graph is submitted as it is, below Dask's collections: nothing fuses its tasks, so that their resources
+    cannot be lost and their names stay readable.
+    """
+
+    get: Callable[..., Any]
+    client: Client | None = None
+    resources: dict[str, float] | None = None
+    _owned: weakref.WeakSet = field(default_factory=weakref.WeakSet)
+    parallel = True
+
+    def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+        graph, keys, _held = self._graph(name, function, calls, shared)
+        return self._run(graph, keys)
+
+    def reduce(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
+    ) -> Any:
+        if not calls:
+            return None
+        graph, keys, _held = self._graph(name, function, calls, shared)
+        stem = f"{name.rpartition('.')[0] or name}.reduce-{uuid.uuid4().hex}"
+        level = 0
+        while len(keys) > 1:
+            parents: list[Hashable] = []
+            for low in range(0, len(keys), FAN_IN):
+                parent = (stem, level, len(parents))
+                graph[parent] = Task(parent, _fold, combine, *map(TaskRef, keys[low : low + FAN_IN]))
+                parents.append(parent)
+            keys, level = parents, level + 1
+        return self.fetch(self._run(graph, keys))[0]
+
+    def put(self, name: str, values: Sequence[Any]) -> list:
+        if self.client is None:
+            return list(values)
+        handles: list[Any] = []
+        graph: dict[Hashable, Any] = {}
+        size, limit = 0, self._message_bytes()
+        stem = f"{name}-{uuid.uuid4().hex}"
+        for i, value in enumerate(values):
+            bytes_ = getattr(value, "nbytes", 0)
+            if graph and size + bytes_ > limit:
+                handles += self._run(graph, list(graph))
+                graph, size = {}, 0
+            if bytes_ > limit:
+                handles.append(self._put_large(name, value, limit))
+            else:
+                graph[stem, i] = DataNode((stem, i), value)
+                size += bytes_
+        return handles + (self._run(graph, list(graph)) if graph else [])
+
+    def fetch(self, handles: Sequence[Any]) -> list:
+        if self.client is None:
+            return list(handles)
+        gathered: list = self.client.gather(list(handles))
+        return gathered
+
+    def keep(self, handles: Sequence[Any]) -> None:
+        """Leave these results alive after `close`, for as long as somebody holds them."""
+        for handle in handles:
+            self._owned.discard(handle)
+
+    def memory(self) -> int:
+        """Bytes that the workers in question may use together."""
+        if self.client is None:
+            return _memory_of_this_machine()
+        workers = self.client.scheduler_info()["workers"].values()
+        able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
+        return sum(int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able)
+
+    def close(self) -> None:
+        """Release every result that was not kept; tasks that nobody waits for any more are dropped by Dask."""
+        for handle in list(self._owned):
+            handle.release()
+        self._owned.clear()
+
+    def _run(self, graph: dict[Hashable, Any], keys: list) -> list:
+        if self.client is None:
+            return list(self.get(graph, keys))
+        futures: list = self.client.get(graph, keys, sync=False, resources=self.resources)
+        self._owned.update(futures)
+        return futures
+
+    def _graph(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple
+    ) -> tuple[dict[Hashable, Any], list, list]:
+        stem = f"{name}-{uuid.uuid4().hex}"
+        graph: dict[Hashable, Any] = {}
+        # Handles that the caller must hold until the graph is on its way; Dask would forget them before.
+        held: list = []
+        common = [self._shared(graph, held, f"{stem}-shared", i, value) for i, value in enumerate(shared)]
+        seen: dict[int, TaskRef] = {}
+        merged: set[int] = set()
+        keys: list = []
+        for i, arguments in enumerate(calls):
+            key = (stem, i)
+            references = [_reference(graph, stem, a, seen, merged) for a in arguments]
+            graph[key] = Task(key, _invoke, function, *references, *common)
+            keys.append(key)
+        return graph, keys, held
+
+    def _shared(self, graph: dict[Hashable, Any], held: list, stem: str, position: int, value: Any) -> Any:
+        # One node that the workers pass on among themselves, not a copy per task.
+        if _is_future(value):
+            return TaskRef(value.key)
+        if not isinstance(value, np.ndarray):
+            return value
+        if self.client is not None and value.nbytes > self._message_bytes():
+            held.append(self._put_large(stem, value, self._message_bytes()))
+            return TaskRef(held[-1].key)
+        key = (stem, position)
+        graph[key] = DataNode(key, value)
+        return TaskRef(key)
+
+    def _put_large(self, name: str, value: np.ndarray, limit: int) -> Any:
+        # In messages of a bounded size. Not scattered: a scattered value dies with its worker, a task's is made again.
+        rows = max(1, int(limit * len(value) // max(value.nbytes, 1)))
+        parts = [value[low : low + rows] for low in range(0, len(value), rows)]
+        handles = [self._run({key: DataNode(key, part)}, [key])[0] for key, part in _keyed(name, parts)]
+        key = f"{name}-{uuid.uuid4().hex}"
+        return self._run({key: Task(key, _concatenate, *[TaskRef(h.key) for h in handles])}, [key])[0]
+
+    def _message_bytes(self) -> int:
+        # Dask warns about a graph above its threshold.
+        return int(parse_bytes(dask.config.get("distributed.admin.large-graph-warning-threshold", "10MB"))) // 2
+
+
+def choose_engine(*arrays: Any) -> Engine:
+    """Pick what runs the passes over these arrays, the way `dask.compute` would.
+
+    Parameters
+    ----------
+    *arrays
+        NumPy or Dask arrays. Without a Dask array among them the work is done here, one call after the other.
+
+    Returns
+    -------
+    Engine
+        For Dask arrays: the active client (also from a thread other than the one that made it), else the scheduler
+        of `dask.config`, else Dask's threads. If any worker of the client declares the resource "CPU", every task
+        asks for one of it, so that workers without it (GPU workers) are left alone.
+    """
+    collections = [a for a in arrays if dask.is_dask_collection(a)]
+    return scheduled_engine(collections) if collections else Serial()
+
+
+def scheduled_engine(collections: Iterable[Any] = ()) -> Scheduled:
+    """Return the engine for work that is to run where Dask runs, even without a Dask array."""
+    import dask.threaded
+
+    get = dask.base.get_scheduler(collections=list(collections)) or dask.threaded.get
+    client = getattr(get, "__self__", None)
+    if client is None or not hasattr(client, "scheduler_info"):
+        return Scheduled(get)
+    workers = client.scheduler_info()["workers"].values()
+    declared = any("CPU" in worker["resources"] for worker in workers)
+    return Scheduled(get, client, {"CPU": 1} if declared else None)
+
+
+def step_name(phase: str, default: str) -> str:
+    """Return "<step>.<phase>", the name under which Dask's dashboard shows the tasks of a phase."""
+    # Dask ends a task's name at the first word after a hyphen that is not letters only.
+    return f"{label.get() or default}.{phase}".replace("-", "_")
+
+
+def _reference(graph: dict[Hashable, Any], stem: str, value: Any, seen: dict[int, TaskRef], merged: set[int]) -> Any:
+    """Say how an argument stands in a task, adding to the graph what it needs."""
+    if _is_future(value):
+        return TaskRef(value.key)
+    if isinstance(value, Node):
+        if id(value) not in seen:
+            if id(value.graph) not in merged:
+                graph.update(value.graph)
+                merged.add(id(value.graph))
+            key = (f"{stem}-block", len(seen))
+            graph[key] = Task(key, value.finish, TaskRef(value.key))
+            seen[id(value)] = TaskRef(key)
+        return seen[id(value)]
+    return value
+
+
+def _invoke(function: Callable, *arguments: Any) -> Any:
+    return function(*[a.read() if isinstance(a, Piece) else a for a in arguments])
+
+
+def _fold(combine: Callable, *parts: Any) -> Any:
+    total = parts[0]
+    for part in parts[1:]:
+        total = combine(total, part)
+    return total
+
+
+def _concatenate(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)
+
+
+def _keyed(name: str, parts: Sequence[Any]) -> list[tuple[Hashable, Any]]:
+    stem = f"{name}-{uuid.uuid4().hex}"
+    return [((stem, i), part) for i, part in enumerate(parts)]
+
+
+def _is_future(value: Any) -> bool:
+    # Of any scheduler that speaks distributed's protocol, without importing distributed.
+    return isinstance(value, TaskRef) and hasattr(value, "client")
+
+
+def _memory_of_this_machine() -> int:
+    return int(psutil.virtual_memory().total)

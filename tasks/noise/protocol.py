@@ -1,0 +1,93 @@
+"""What every noise has, and the checks they share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Anything that turns samples into noisy samples of the same number, kind, shape and dtype.
+
+    A noise must be a pure function of (samples, ids, seed, epoch), picklable, and print as it was written. It may
+    carry `version` (an integer, raised when its bytes change) and, for texts, `growth` (how many times longer a shard
+    of texts can get; 1.0 by default).
+    """
+
+    @property
+    def kind(self) -> str:
+        """``images`` or ``texts``."""
+        ...
+
+    def __call__(self, samples: Any, ids: np.ndarray, seed: int = 0, epoch: int = 0) -> Any:
+        """Return noisy copies of the samples."""
+        ...
+
+
+def choose(noise: object, name: str, value: float | None, severity: int | None, table: tuple[float, ...], high: float) -> float:
+    """Give the strength of a noise, by its parameter or by severity.
+
+    Raises
+    ------
+    ValueError
+        If both or neither are given, or out of range.
+    """
+    kind = type(noise).__name__
+    if (value is None) == (severity is None):
+        given = "both" if severity is not None else "neither"
+        raise ValueError(f"expected {kind}(severity=1..5) or {kind}({name}=...), received {given}")
+    if severity is not None:
+        if isinstance(severity, bool) or severity not in SEVERITIES:
+            raise ValueError(f"expected a severity of 1, 2, 3, 4 or 5 for {kind}, received {severity!r}")
+        return table[int(severity) - 1]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high:
+        raise ValueError(f"expected {kind} with {name} above 0 and at most {high:g}, received {value!r}")
+    return float(value)
+
+
+def written(noise: object, name: str, value: float | None, severity: int | None) -> str:
+    """Print a noise the way it was written."""
+    inside = f"severity={severity}" if severity is not None else f"{name}={value!r}"
+    return f"{type(noise).__name__}({inside})"
+
+
+def slug_of(noise: object) -> str:
+    """Short lower-case name for folders and report columns, such as ``salt-and-pepper-2``."""
+    if slug := getattr(noise, "slug", None):
+        return str(slug)
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", str(noise))
+    # Only plain severities are dropped to a bare number; other parameters keep their names.
+    words = re.sub(r"\(severity=(\d)\)$", r"-\1", words)
+    return re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-").lower()
+
+
+def check_images(samples: Any, ids: np.ndarray) -> np.ndarray:
+    """Accept uint8 images (n, height, width, channel) with an id each."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.uint8 or samples.ndim != 4:
+        found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise TypeError(f"expected images as uint8 of shape (n, height, width, channel), received {found}; convert first")
+    return check_ids(samples, ids)
+
+
+def check_texts(samples: Sequence[str], ids: np.ndarray) -> np.ndarray:
+    """Accept a list of strings with an id each."""
+    if isinstance(samples, (str, bytes)):
+        raise TypeError("expected a list of strings, received one string; put it in a list")
+    for text in samples:
+        if not isinstance(text, str):
+            raise TypeError(f"expected a list of strings, received one with {type(text).__name__} in it; convert first")
+    return check_ids(samples, ids)
+
+
+def check_ids(samples: Any, ids: np.ndarray) -> np.ndarray:
+    """Accept one integer id per sample."""
+    ids = np.asarray(ids)
+    if ids.shape != (len(samples),) or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"expected {len(samples)} integer ids, received {ids.dtype} of shape {ids.shape}")
+    return ids.astype(np.int64, copy=False)
