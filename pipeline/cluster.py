@@ -19,11 +19,11 @@ from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 from distributed.deploy.utils import nprocesses_nthreads
 
-from . import machine
-from .config import FILE_NAME, cluster_settings
-from .main_guard import refuse_unguarded_script
-from .progress import say
-from .settings import ClusterSettings
+from pipeline import machine
+from pipeline.config import FILE_NAME, cluster_settings
+from pipeline.main_guard import refuse_unguarded_script
+from pipeline.progress import say
+from pipeline.settings import ClusterSettings
 
 LOCALHOST = "127.0.0.1"
 # TensorFlow, one model and its batches; with less, the nanny would restart the worker again and again.
@@ -111,12 +111,20 @@ def resources_of(client: Client) -> dict[str, Any]:
     workers = list(info["workers"].values())
     return {
         "address": info["address"],
-        "dashboard": client.dashboard_link if "dashboard" in info["services"] else None,
+        "dashboard": _dashboard(client),
         "workers": len(workers),
         "threads": sum(worker["nthreads"] for worker in workers),
         "gpu_workers": sum(worker["resources"].get("GPU", 0) >= 1 for worker in workers),
         "memory_bytes": sum(worker["memory_limit"] or 0 for worker in workers),
     }
+
+
+def _dashboard(client: Client) -> str | None:
+    """The address of the dashboard's first page, if there is a dashboard."""
+    # A scheduler that was started without pages calls its other services "dashboard", too.
+    options = (getattr(client.cluster, "scheduler_spec", None) or {}).get("options", {})
+    services = client.scheduler_info(n_workers=0)["services"]
+    return client.dashboard_link if options.get("dashboard", True) and "dashboard" in services else None
 
 
 class _OwnClient(Client):
@@ -139,8 +147,8 @@ def _start(settings: ClusterSettings) -> Client:
         silence_logs=logging.WARNING,
     )
     client = _OwnClient(cluster)
-    if settings.dashboard_address is not None:
-        say(f"dashboard: {client.dashboard_link}")
+    if link := _dashboard(client):
+        say(f"dashboard: {link}")
     networks = sum("GPU" in worker.resources for worker in workers)
     total = format_bytes(sum(worker.memory for worker in workers))
     say(f"workers: {len(workers) - networks} CPU, {networks} GPU; {total} of memory together")
@@ -180,7 +188,7 @@ def local_workers(settings: ClusterSettings, cores: int, memory: int, gpus: list
         )
     share = budget // (count + networks)
     network_share = max(share, min(NETWORK_BYTES, budget // (2 * networks))) if networks else 0
-    cpu_share = (budget - networks * network_share) // count
+    cpu_share = min(share, (budget - networks * network_share) // count)
     # A CPU worker that loaded TensorFlow would otherwise take memory on a GPU that belongs to another.
     hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if gpus else {}
     workers = [
@@ -240,10 +248,14 @@ def _nanny(worker: LocalWorker, local_directory: str | None) -> dict[str, Any]:
 
 
 def _scheduler_options(dashboard_address: str | None) -> dict[str, Any]:
-    options = {"host": LOCALHOST, "protocol": "tcp://", "port": 0, "dashboard": dashboard_address is not None}
-    if dashboard_address is not None:
-        options["dashboard_address"] = _free(dashboard_address)
-    return options
+    return {
+        "host": LOCALHOST,
+        "protocol": "tcp://",
+        "port": 0,
+        "dashboard": dashboard_address is not None,
+        # Without an address Dask would serve the rest (metrics, health) on port 8787 of all interfaces.
+        "dashboard_address": f"{LOCALHOST}:0" if dashboard_address is None else _free(dashboard_address),
+    }
 
 
 def _free(address: str) -> str:
@@ -274,6 +286,6 @@ def _reach(address: str, timeout: float) -> Client:
             f"expected a scheduler at {address}, none answered within {timeout:g} s; "
             f"start one with `dask scheduler`, or check the address ({reason})"
         ) from None
-    if "dashboard" in client.scheduler_info(n_workers=0)["services"]:
-        say(f"dashboard: {client.dashboard_link}")
+    if link := _dashboard(client):
+        say(f"dashboard: {link}")
     return client

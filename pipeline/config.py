@@ -17,7 +17,7 @@ from typing import Any
 import dask.config
 import yaml
 
-from .settings import NAMESPACE, ClusterSettings, Keys, Settings, names, nearest, read
+from pipeline.settings import NAMESPACE, ClusterSettings, Keys, Settings, names, nearest, read
 
 FILE_NAME = "dask-config.yaml"
 IN_CODE = "set in the program"
@@ -25,6 +25,7 @@ IN_CODE = "set in the program"
 # What the files and variables gave when they were last read: a value in Dask's configuration that is
 # neither this nor in any layer was set by the program, and is kept.
 _written: dict[Keys, Any] = {}
+_named: Path | None = None
 _loaded = False
 
 
@@ -36,7 +37,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Settings:
     Parameters
     ----------
     path : path, optional
-        A YAML file that wins over the other files.
+        A YAML file that wins over the other files; by default the one that the last call named, if any did.
 
     Returns
     -------
@@ -50,8 +51,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Settings:
     ValueError
         If a file is no YAML mapping, or a name under ``duskflow`` is unknown, or a value is of a wrong kind.
     """
-    global _loaded
-    layers = _layers(path)
+    global _loaded, _named
+    named = _named if path is None else Path(path).absolute()
+    layers = _layers(named)
     for origin, layer in layers:
         _refuse_unknown(layer, origin)
     wanted = dask.config.merge(*(layer for _, layer in layers))
@@ -62,7 +64,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Settings:
         dask.config.update(dask.config.config, result)
         _written.clear()
         _written.update(_flat(wanted))
-        _loaded = True
+        _loaded, _named = True, named
     return found
 
 
@@ -112,8 +114,8 @@ def cluster_settings(**options: Any) -> ClusterSettings:
 
 
 def files() -> list[str]:
-    """The files that are read now, lowest first, beside one that `load` was given."""
-    return [origin for origin, _ in _layers(None) if Path(origin).is_file()]
+    """The files that settings come from, lowest first."""
+    return [origin for origin, _ in _layers(_named) if Path(origin).is_file()]
 
 
 def packaged_file() -> Path:
@@ -125,7 +127,7 @@ def packaged_file() -> Path:
     raise FileNotFoundError(f"expected {FILE_NAME} in {package} or above; install duskflow again")
 
 
-def _layers(path: str | os.PathLike[str] | None) -> list[tuple[str, dict[str, Any]]]:
+def _layers(named: Path | None) -> list[tuple[str, dict[str, Any]]]:
     """All sources of settings with a name for each, lowest first."""
     # Its defaults must be registered by now: imported later, it would put them above our packaged ones.
     import distributed.config  # noqa: F401
@@ -139,8 +141,8 @@ def _layers(path: str | os.PathLike[str] | None) -> list[tuple[str, dict[str, An
     # In a checkout the two are one file, which must not rank above the user's own configuration.
     if project.is_file() and not project.samefile(packaged):
         layers.append((str(project), _read_file(project)))
-    if path is not None:
-        layers.append((os.fspath(path), _read_file(Path(path))))
+    if named is not None:
+        layers.append((str(named), _read_file(named)))
     layers.append(("environment", dask.config.collect_env()))
     below: dict[str, Any] = {}
     for index, (origin, layer) in enumerate(layers):

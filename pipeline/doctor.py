@@ -19,7 +19,7 @@ import dask.config
 from dask.utils import format_bytes
 from packaging.requirements import Requirement
 
-from . import config, machine
+from pipeline import config, machine
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,7 +47,43 @@ class Check:
     """What was found, and for the other two what to do."""
 
 
-def doctor(root: str | os.PathLike[str] = "runs", client: Client | None = None) -> list[Check]:
+def doctor(
+    root: str | os.PathLike[str] = "runs",
+    client: Client | None = None,
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+    stream: TextIO | None = None,
+) -> int:
+    """Check everything that a run needs and print the findings, a line each.
+
+    Parameters
+    ----------
+    root, client, config_file
+        As for `examine`.
+    stream : text file, optional
+        Where to print; standard output by default.
+
+    Returns
+    -------
+    int
+        1 if anything failed that a run needs, else 0.
+    """
+    checks = examine(root, client, config_file=config_file)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.status:<8} {check.name:<{width}}  {check.detail}", file=stream)
+    failed = sum(check.status == "failed" for check in checks)
+    warned = sum(check.status == "warning" for check in checks)
+    print(f"{len(checks)} checks: {failed} failed, {warned} warned", file=stream)
+    return int(failed > 0)
+
+
+def examine(
+    root: str | os.PathLike[str] = "runs",
+    client: Client | None = None,
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+) -> list[Check]:
     """Check everything that a run needs.
 
     Parameters
@@ -56,34 +92,19 @@ def doctor(root: str | os.PathLike[str] = "runs", client: Client | None = None) 
         Where runs are to be written; made if it is not there, and removed again.
     client : distributed.Client, optional
         Check this cluster; by default a small local one is started and stopped.
+    config_file : path, optional
+        As for `pipeline.config.load`.
 
     Returns
     -------
     list of Check
     """
-    checks = [_python(), *_packages(), *_extras(), _machine(), _gpu(), _configuration()]
-    checks += _root(Path(root))
-    if checks_failed := [check.name for check in checks if check.name == "configuration" and check.status == "failed"]:
-        checks.append(Check("cluster", "failed", f"not tried: {', '.join(checks_failed)} first"))
-    else:
-        checks.append(_cluster(client, Path(root)))
+    checks = [_python(), _packages(), *_extras(), _machine(), _gpu(), *_root(Path(root))]
+    settings = _configuration(config_file)
+    checks.append(settings)
+    # Without settings there is no saying what cluster is wanted.
+    checks.append(_cluster(client) if settings.status == "ok" else Check("cluster", "failed", "not tried: see above"))
     return checks
-
-
-def show(checks: list[Check], stream: TextIO | None = None) -> None:
-    """Print the findings, a line each, to standard output by default."""
-    stream = sys.stdout if stream is None else stream
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        print(f"{check.status:<8} {check.name:<{width}}  {check.detail}", file=stream)
-    failed = sum(check.status == "failed" for check in checks)
-    warned = sum(check.status == "warning" for check in checks)
-    print(f"{len(checks)} checks: {failed} failed, {warned} warnings", file=stream)
-
-
-def exit_code(checks: list[Check]) -> int:
-    """1 if anything failed that a run needs, else 0."""
-    return int(any(check.status == "failed" for check in checks))
 
 
 def _python() -> Check:
@@ -93,12 +114,11 @@ def _python() -> Check:
     return Check("python", "ok", f"{version} at {sys.executable}")
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Check:
     try:
         own, lines = metadata.version(DISTRIBUTION), metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        yield Check("packages", "warning", f"{DISTRIBUTION} is not installed here, so nothing says what it needs")
-        return
+        return Check("packages", "warning", f"{DISTRIBUTION} is not installed here, so nothing says what it needs")
     wrong, right = [], []
     for requirement in map(Requirement, lines):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -113,9 +133,8 @@ def _packages() -> Iterator[Check]:
         else:
             wrong.append(f"{requirement.name} {found}, expected {requirement.specifier}")
     if wrong:
-        yield Check("packages", "failed", f"{'; '.join(wrong)}; run pip install --upgrade {DISTRIBUTION}")
-    else:
-        yield Check("packages", "ok", f"{DISTRIBUTION} {own}; {', '.join(sorted(right))}")
+        return Check("packages", "failed", f"{'; '.join(wrong)}; run pip install --upgrade {DISTRIBUTION}")
+    return Check("packages", "ok", f"{DISTRIBUTION} {own}; {', '.join(sorted(right))}")
 
 
 def _extras() -> Iterator[Check]:
@@ -147,9 +166,9 @@ def _gpu() -> Check:
     return Check("gpu", "warning", f"{len(gpus)} there, but {build} cannot use them; {cure}")
 
 
-def _configuration() -> Check:
+def _configuration(config_file: str | os.PathLike[str] | None) -> Check:
     try:
-        config.settings()
+        config.load(config_file)
         return Check("configuration", "ok", ", ".join(config.files()))
     except (ValueError, OSError) as error:
         return Check("configuration", "failed", str(error))
@@ -160,12 +179,9 @@ def _root(root: Path) -> Iterator[Check]:
     try:
         with _folder_in(root) as folder:
             free = shutil.disk_usage(folder).free
-            for name, attempt, status in (
-                ("write and rename", _write_and_rename, "failed"),
-                ("exclusive create", _exclusive_create, "failed"),
-                ("file lock", _file_lock, "warning"),
-            ):
-                yield _tried(name, attempt, folder, status)
+            yield _tried("write and rename", _write_and_rename, folder)
+            yield _tried("exclusive create", _exclusive_create, folder)
+            yield _tried("file lock", _file_lock, folder)
     except OSError as error:
         yield Check("root", "failed", f"expected a folder to write in at {root}: {error}; name another with --root")
         return
@@ -196,13 +212,11 @@ def _folder_in(root: Path) -> Iterator[Path]:
                 folder_made.rmdir()
 
 
-def _tried(
-    name: str, attempt: Callable[[Path], str], folder: Path, status: Literal["ok", "warning", "failed"]
-) -> Check:
+def _tried(name: str, attempt: Callable[[Path], str], folder: Path) -> Check:
     try:
         return Check(name, "ok", attempt(folder))
     except OSError as error:
-        return Check(name, status, f"{error}; a local disk does it")
+        return Check(name, "failed", f"{error}; choose a root on another file system")
 
 
 def _write_and_rename(folder: Path) -> str:
@@ -245,8 +259,8 @@ def _file_lock(folder: Path) -> str:
     raise OSError("two holders of one lock: two runs would not notice each other")
 
 
-def _cluster(client: Client | None, root: Path) -> Check:
-    from .cluster import connect, resources_of
+def _cluster(client: Client | None) -> Check:
+    from pipeline.cluster import connect, resources_of
 
     # A small one, and without the lines that `connect` prints.
     small = {"workers": 1, "threads_per_worker": 1, "gpu_workers": 0, "dashboard_address": "127.0.0.1:0"}

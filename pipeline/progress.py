@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from .config import settings
+from pipeline.config import settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -187,8 +187,8 @@ def names(tree: type = Settings) -> Iterator[Keys]:
     """All settings, as paths in the spelling of the file: ``("cluster", "gpu-workers")``."""
     for name, kind in get_type_hints(tree, include_extras=True).items():
         key = name.replace("_", "-")
-        if dataclasses.is_dataclass(kind):
-            yield from ((key, *rest) for rest in names(kind))  # type: ignore[arg-type]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from ((key, *rest) for rest in names(kind))
         else:
             yield (key,)
 
@@ -225,10 +225,10 @@ def read(tree: type[Tree], values: Mapping[str, Any], place: Callable[[Keys], st
         if keys[-1] not in values:
             raise ValueError(f"setting {dotted} has no value; give it one")
         value = values[keys[-1]]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{dotted}: expected settings below this name, received {value!r} ({place(keys)})")
-            fields[name] = read(kind, value, place, keys)  # type: ignore[type-var]
+            fields[name] = read(kind, value, place, keys)
             continue
         try:
             fields[name] = get_args(kind)[1](value)

@@ -7,21 +7,27 @@ its code's version, and the versions of the datasets that it learns from and is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import tasks
 from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
 from storage.plan import build_key, digest
 from storage.writer import MANIFEST, progress_of, read_pointer
-from tasks.fingerprint import code_version, describe
+from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
 from tasks.noise.protocol import slug_of
 from tasks.noising import noise_recipe
 
 CLEAN = "clean"
-EVALUATION_VERSION = 1
-"""Raised when scoring changes: results of older versions are not reused."""
+_TASKS = Path(tasks.__file__).parent
+_SHARED_CODE = {
+    "method": (_TASKS / "features.py", _TASKS / "evaluation.py"),
+    "network": (_TASKS / "training.py", _TASKS / "training_data.py", _TASKS / "evaluation.py"),
+}
+"""What a result depends on beside the step's own code: how features are made, how networks train, how both score."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,15 @@ def step_fingerprint(pipeline: Pipeline, step: Any, versions: dict[str, str], se
         Version of every dataset that it is trained or scored on, by name.
     settings : Settings
     """
-    parts = step_parts(step)
+    parts, is_method = step_parts(step), step in pipeline.methods
     return digest(
         {
             "step": [describe(part) for part in parts],
             "code": [code_version(part) for part in parts],
-            "evaluation": EVALUATION_VERSION,
+            "shared code": files_version(*_SHARED_CODE["method" if is_method else "network"]),
             "inputs": list(versions.items()),  # the first noise is what a denoiser learns from: order matters
             "seed": pipeline.seed,
-            "texts": settings.texts.features if pipeline.source.kind == "texts" and step in pipeline.methods else None,
+            "texts": settings.texts.features if pipeline.source.kind == "texts" and is_method else None,
         }
     )
 

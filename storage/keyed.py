@@ -13,6 +13,7 @@ per sample (8 microseconds), whereas the whole block is one vectorised expressio
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import numpy as np
 
@@ -34,9 +35,26 @@ def key_of(*parts: int | str) -> int:
     -------
     int
         An unsigned 64-bit key, the same on every machine and version.
+
+    Raises
+    ------
+    TypeError
+        If a part is neither a whole number nor a string.
     """
-    digest = hashlib.blake2b(repr(tuple(parts)).encode(), digest_size=8)
+    digest = hashlib.blake2b(repr(tuple(map(_plain, parts))).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
+
+
+def _plain(part: int | str) -> int | str:
+    """A part as Python's own int or str: ``numpy.int64(7)`` prints otherwise than 7, yet is the same address."""
+    if isinstance(part, str):
+        return str(part)
+    try:
+        return operator.index(part)
+    except TypeError:
+        raise TypeError(
+            f"expected whole numbers (a seed, an epoch) or strings as an address, received {part!r}"
+        ) from None
 
 
 def _mix(words: np.ndarray, scratch: np.ndarray) -> None:

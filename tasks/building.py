@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -54,7 +55,9 @@ def build_dataset(
     if start:
         start(build.plan.layout.shards, build.plan.layout.shards - len(missing))
     todo = iter(missing)
-    token = f"{label}:{build.plan.key}"
+    # A name of its own in every call: a failed task of an earlier try, still held by somebody, would answer for ours.
+    token = f"{label}:{build.plan.key}:{uuid.uuid4()}"
+    resources = cpu_resources(client)
 
     def submit(number: int) -> Any:
         return client.submit(
@@ -64,7 +67,7 @@ def build_dataset(
             number,
             *arguments(number),
             key=task_key(label, token, number),
-            resources=cpu_resources(client),
+            resources=resources,
             retries=retries,
             pure=False,
         )
@@ -86,3 +89,13 @@ def build_dataset(
 
 def _produce_and_commit(build: Build, produce: Produce, number: int, *arguments: Any) -> int:
     return build.write_shard(number, produce(build.plan, number, *arguments))
+
+
+def wrong_texts(values: Any, count: int) -> str | None:
+    """Say what is wrong with what should be `count` strings; None if nothing is."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        return type(values).__name__
+    if len(values) != count:
+        return f"{len(values)} values"
+    kinds = {type(text).__name__ for text in values if not isinstance(text, str)}
+    return f"{', '.join(sorted(kinds))} among them" if kinds else None

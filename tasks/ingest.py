@@ -16,7 +16,7 @@ from storage.layout import Layout, plan_layout
 from storage.plan import Plan
 from storage.texts import byte_lengths
 from storage.writer import Build, Shard
-from tasks.building import build_dataset
+from tasks.building import build_dataset, wrong_texts
 from tasks.placement import cpu_resources, task_key
 from tasks.split import Split, arrange
 
@@ -86,8 +86,7 @@ def ingest(
     """
     if len(source) == 0:
         raise ValueError(f"expected samples in {source!r}, received none; check its path")
-    labels = source.labels()
-    labels = np.full(len(source), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
+    labels = _labels(source)
     codes = split.assign(source.splits, labels, seed)
     ids, splits = arrange(codes, seed)
     shared = _share(source, client, label)
@@ -119,6 +118,24 @@ def ingest(
     )
 
 
+def _labels(source: Any) -> np.ndarray:
+    """All labels, -1 where the source has none."""
+    labels = source.labels()
+    if labels is None:
+        return np.full(len(source), -1, np.int64)
+    labels, classes = np.asarray(labels), len(source.classes)
+    if labels.shape != (len(source),) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"expected {len(source)} labels as integers from {source!r}, received {labels.dtype} of shape {labels.shape}"
+        )
+    if labels.size and not (labels.min() >= -1 and labels.max() < classes):
+        raise ValueError(
+            f"expected labels from -1 (none) to {classes - 1}, the last of {classes} classes, from {source!r}, "
+            f"received {labels.min()} to {labels.max()}"
+        )
+    return labels.astype(np.int64)
+
+
 def read_shard(plan: Plan, number: int, source: Any, ids: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Shard:
     """Read the samples of one shard from the source and check that it kept its word."""
     values = source.take(ids).values
@@ -127,8 +144,8 @@ def read_shard(plan: Plan, number: int, source: Any, ids: np.ndarray, labels: np
         if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.shape != expected:
             found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
             raise ValueError(f"expected uint8 images of shape {expected} from {source!r}, received {found}")
-    elif len(values) != len(ids) or not all(isinstance(text, str) for text in values):
-        raise ValueError(f"expected {len(ids)} strings from {source!r}, received {len(values)} values")
+    elif wrong := wrong_texts(values, len(ids)):
+        raise ValueError(f"expected {len(ids)} strings from {source!r}, received {wrong}")
     return Shard(values, labels, ids, split)
 
 
@@ -164,7 +181,10 @@ def _survey(shared: Any, ids: np.ndarray, client: Client, label: str) -> np.ndar
 
 
 def _text_lengths(source: Any, ids: np.ndarray) -> np.ndarray:
-    return byte_lengths(source.take(ids).values)
+    values = source.take(ids).values
+    if wrong := wrong_texts(values, len(ids)):
+        raise ValueError(f"expected {len(ids)} strings from {source!r}, received {wrong}")
+    return byte_lengths(values)
 
 
 def _slot_bytes(lengths: np.ndarray, layout: Layout) -> int:

@@ -12,9 +12,9 @@ from distributed import Client
 from storage.dataset import Dataset, open_dataset
 from storage.plan import Plan
 from storage.writer import Build, Shard
-from tasks.building import build_dataset
+from tasks.building import build_dataset, wrong_texts
 from tasks.fingerprint import code_version, describe
-from tasks.noise.protocol import slug_of
+from tasks.noise.protocol import printed, slug_of
 
 VERSION = 1
 """Raised when noising gives other bytes for the same input, noise and seed."""
@@ -27,7 +27,7 @@ def noise_recipe(clean_version: str, noise: Any, seed: int) -> dict[str, Any]:
         "version": VERSION,
         "input": clean_version,
         "noise": describe(noise),
-        "written": str(noise),
+        "written": printed(noise),
         "code": code_version(noise),
         "seed": seed,
     }
@@ -101,8 +101,8 @@ def noisy_shard(plan: Plan, number: int, clean_path: str, noise: Any, seed: int)
     if isinstance(values, np.ndarray):
         if not isinstance(noisy, np.ndarray) or noisy.shape != values.shape or noisy.dtype != values.dtype:
             raise ValueError(f"expected {noise} to keep uint8 and shape {values.shape}, received {describe_array(noisy)}")
-    elif len(noisy) != len(values) or not all(isinstance(text, str) for text in noisy):
-        raise ValueError(f"expected {noise} to give {len(values)} strings, received {type(noisy).__name__}")
+    elif wrong := wrong_texts(noisy, len(values)):
+        raise ValueError(f"expected {noise} to give a list of {len(values)} strings, received {wrong}")
     return Shard(noisy, labels, ids, split)
 
 

@@ -54,9 +54,15 @@ class Split:
         Raises
         ------
         ValueError
-            If no sample would be left for training.
+            If no sample would be left for training, or `own` holds other codes than 0, 1 and 2.
         """
-        codes = np.zeros(len(labels), np.uint8) if own is None else own.astype(np.uint8, copy=True)
+        own = np.zeros(len(labels), np.uint8) if own is None else np.asarray(own)
+        if own.shape != labels.shape or not np.isin(own, (TRAIN, VALIDATION, TEST)).all():
+            raise ValueError(
+                f"expected a split of 0 (train), 1 (validation) or 2 (test) for each of {len(labels)} samples, received "
+                f"{own.dtype} of shape {own.shape} with {np.unique(own)[:5].tolist()}"
+            )
+        codes = own.astype(np.uint8)
         if not (codes == TEST).any():
             _hold_out(codes, labels, self.test, TEST, key_of(seed, "test split"))
         if not (codes == VALIDATION).any():

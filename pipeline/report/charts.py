@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.report import wording
 from pipeline.report.leaderboard import Board
-from pipeline.report.record import CLEAN, Result, Step
+from pipeline.report.reading import CLEAN, Result, Step
 
 SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring", "bar")
 COLOURS = 6
@@ -27,11 +27,20 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """How a dataset is drawn: the same colour and shape in every chart of a run."""
+
+    name: str
+    colour: int
+    shape: str
+
+
+@dataclass(frozen=True)
 class Mark:
-    """One value of one dataset; `series` is the dataset's place in the legend (0 is clean)."""
+    """One value on one dataset."""
 
     at: float
-    series: int
+    sign: Sign
     text: str
 
 
@@ -50,7 +59,8 @@ class DotPlot:
     """What the noise did: a row per method, a mark per dataset, one shared axis."""
 
     measure: str
-    series: tuple[str, ...]
+    legend: tuple[Sign, ...]
+    """The datasets of this chart."""
     ticks: tuple[Tick, ...]
     rows: tuple[DotRow, ...]
     chance: Tick | None
@@ -101,7 +111,16 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def dot_plot(board: Board, chance: float | None = None) -> DotPlot | None:
+def signs(names: Sequence[str]) -> dict[str, Sign]:
+    """A sign for every dataset of a run: clean has the first one, whether a chart shows it or not.
+
+    Shape and colour cycle apart, so that no pair comes back among the first 42.
+    """
+    order = dict.fromkeys([CLEAN, *names])
+    return {name: Sign(name, index % COLOURS, SHAPES[index % len(SHAPES)]) for index, name in enumerate(order)}
+
+
+def dot_plot(board: Board, by_name: Mapping[str, Sign], chance: float | None = None) -> DotPlot | None:
     """The chart of a board; None where fewer than two datasets were measured."""
     finite = {
         (place, name): score.finite
@@ -113,26 +132,26 @@ def dot_plot(board: Board, chance: float | None = None) -> DotPlot | None:
     if len(series) < 2:
         return None
     level = chance if board.measure == "accuracy" else None
-    ticks = nice_ticks(*_span([*finite.values(), *([level] if level is not None else [])], board.measure))
+    ticks = nice_ticks(*_span([*finite.values(), *([level] if level is not None else [])], board.measure), wanted=6)
     low, high = ticks[0], ticks[-1]
     rows = []
     for place, standing in enumerate(board.standings):
         marks = [
             Mark(
                 at=percent(finite[place, name], low, high),
-                series=index,
+                sign=by_name[name],
                 text=f"{name}: {wording.number(finite[place, name], board.measure)}",
             )
-            for index, name in enumerate(series)
+            for name in series
             if (place, name) in finite
         ]
         if marks:
             places = [mark.at for mark in marks]
-            # Clean is drawn last, on top of marks that hide nothing new.
+            # Clean comes last, so that it lies on top where marks meet.
             rows.append(DotRow(standing.result.label, tuple(reversed(marks)), min(places), max(places)))
     return DotPlot(
         measure=board.measure,
-        series=series,
+        legend=tuple(by_name[name] for name in series),
         ticks=tuple(Tick(percent(tick, low, high), tick_label(tick, ticks)) for tick in ticks),
         rows=tuple(rows),
         chance=Tick(percent(level, low, high), wording.number(level)) if level is not None else None,
@@ -173,8 +192,6 @@ def _curves(measure: str, history: Mapping[str, tuple[float | None, ...]]) -> Cu
     if not present:
         return None
     y_ticks = nice_ticks(min(present), max(present), wanted=4)
-    x_ticks = [tick for tick in nice_ticks(1, max(epochs, 2), wanted=5) if 1 <= tick <= epochs and tick == int(tick)]
-    x_ticks = x_ticks if 1 in x_ticks else [1, *x_ticks]
     lines = tuple(
         _line(name, style, values, epochs, y_ticks)
         for name, style, values in (("training", "train", train), ("validation", "validation", validation))
@@ -183,10 +200,19 @@ def _curves(measure: str, history: Mapping[str, tuple[float | None, ...]]) -> Cu
     return Curves(
         measure=measure,
         lines=lines,
-        x_ticks=tuple(Tick(_epoch(tick - 1, epochs), f"{tick:.0f}") for tick in x_ticks),
+        x_ticks=tuple(Tick(_epoch(tick - 1, epochs), str(tick)) for tick in epoch_ticks(epochs)),
         y_ticks=tuple(Tick(100 - percent(t, y_ticks[0], y_ticks[-1]), tick_label(t, y_ticks)) for t in y_ticks),
         remark=_remark(measure, train, validation),
     )
+
+
+def epoch_ticks(epochs: int) -> list[int]:
+    """The epochs to label: the first, the last and round ones between that leave both some room."""
+    if epochs < 2:
+        return [1]
+    room = (epochs - 1) / 12
+    between = [int(tick) for tick in nice_ticks(1, epochs) if tick == int(tick)]
+    return [1, *(tick for tick in between if 1 + room < tick < epochs - room), epochs]
 
 
 def _epoch(index: float, epochs: int) -> float:
@@ -251,13 +277,3 @@ def _offset(step: Step, steps: Sequence[Step]) -> float:
         return 0.0
     first = min(other.started for other in steps if other.started is not None)
     return (step.started - first).total_seconds()
-
-
-def legend(series: Sequence[str]) -> list[tuple[int, str, str]]:
-    """Each series' colour number, shape and name; shape and colour cycle apart, so that no pair returns soon."""
-    return [(index % COLOURS, SHAPES[index % len(SHAPES)], name) for index, name in enumerate(series)]
-
-
-def is_clean(name: str) -> bool:
-    """Whether a dataset is the one without noise."""
-    return name == CLEAN

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 MOST_CLASSES = 24
 """Beyond this, a table of every class is wider than any screen, and nobody reads it."""
@@ -56,20 +59,23 @@ def matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Matrix:
 
     Above `MOST_CLASSES` classes, the `KEPT_CLASSES` with the most mistakes are shown and the rest is summed as "other".
     """
+    table = np.asarray(counts, dtype="int64")
     # A class beyond the known names (or a list of names that is missing) still has a number to call it by.
-    names = [classes[index] if index < len(classes) else f"class {index}" for index in range(len(counts))]
-    mistakes = _mistakes(counts, names)
+    names = [classes[index] if index < len(classes) else f"class {index}" for index in range(len(table))]
+    mistakes = _mistakes(table, names)
+    totals = table.sum(axis=1)
+    recalls = [
+        int(table[place, place]) / total if (total := int(totals[place])) else None for place in range(len(table))
+    ]
     hidden = 0
-    recalls = [row[index] / sum(row) if sum(row) else None for index, row in enumerate(counts)]
-    table = [list(row) for row in counts]
     if len(names) > MOST_CLASSES:
-        kept = _most_mistaken(counts)
+        kept = _most_mistaken(table)
         hidden = len(names) - len(kept)
-        table, recalls = _fold(counts, kept), [recalls[index] for index in kept] + [None]
+        table, recalls = _fold(table, kept), [recalls[index] for index in kept] + [None]
         names = [names[index] for index in kept] + [f"{hidden} other classes"]
     rows = tuple(
         _row(name, row, place, recall, folded=bool(hidden) and place == len(names) - 1)
-        for place, (name, row, recall) in enumerate(zip(names, table, recalls, strict=True))
+        for place, (name, row, recall) in enumerate(zip(names, table.tolist(), recalls, strict=True))
     )
     return Matrix(names=tuple(names), rows=rows, mistakes=mistakes, hidden=hidden)
 
@@ -79,37 +85,35 @@ def _row(name: str, counts: Sequence[int], place: int, recall: float | None, *, 
     cells = []
     for column, count in enumerate(counts):
         share = count / total if total else 0.0
-        # Any mistake at all is tinted: a rounded-away level would hide it. "Other" holds rights and mistakes alike.
-        level = max(round(share * LEVELS), 1) if count else 0
-        cells.append(Cell(count=count, share=share, level=0 if folded else level, right=column == place))
+        right = column == place
+        # Mistakes are small beside the diagonal; the root brings them out, and any mistake at all is tinted.
+        level = max(round((share if right else math.sqrt(share)) * LEVELS), 1) if count else 0
+        # The folded row holds right answers and mistakes alike, so it has no colour.
+        cells.append(Cell(count=count, share=share, level=0 if folded else level, right=right))
     return Row(name=name, cells=tuple(cells), recall=recall)
 
 
-def _mistakes(counts: Sequence[Sequence[int]], names: Sequence[str], most: int = 5) -> tuple[Mistake, ...]:
-    wrong = [
-        (count, true, predicted)
-        for true, row in enumerate(counts)
-        for predicted, count in enumerate(row)
-        if count and true != predicted
-    ]
-    wrong.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
+def _mistakes(table: np.ndarray, names: Sequence[str], most: int = 3) -> tuple[Mistake, ...]:
+    wrong = table.copy()
+    np.fill_diagonal(wrong, 0)
+    # Stable: equal counts stay in the order of the classes.
+    places = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    found = [(int(wrong.flat[place]), *map(int, divmod(place, len(names)))) for place in places]
     return tuple(
-        Mistake(names[true], names[predicted], count, count / sum(counts[true])) for count, true, predicted in wrong[:most]
+        Mistake(names[true], names[predicted], count, count / int(table[true].sum()))
+        for count, true, predicted in found
+        if count
     )
 
 
-def _most_mistaken(counts: Sequence[Sequence[int]]) -> list[int]:
+def _most_mistaken(table: np.ndarray) -> list[int]:
     """The classes with the most mistakes, as true or predicted class, in their own order."""
-    size = range(len(counts))
-    columns = [sum(counts[row][column] for row in size) for column in size]
-    wrong = [sum(counts[index]) + columns[index] - 2 * counts[index][index] for index in size]
-    return sorted(sorted(size, key=lambda index: -wrong[index])[:KEPT_CLASSES])
+    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * table.diagonal()
+    return sorted(int(index) for index in np.argsort(-wrong, kind="stable")[:KEPT_CLASSES])
 
 
-def _fold(counts: Sequence[Sequence[int]], kept: Sequence[int]) -> list[list[int]]:
+def _fold(table: np.ndarray, kept: Sequence[int]) -> np.ndarray:
     """The kept classes, and a last row and column with the sums of all others."""
-    rest = [index for index in range(len(counts)) if index not in set(kept)]
-    table = [[*(counts[row][column] for column in kept), sum(counts[row][column] for column in rest)] for row in kept]
-    last = [sum(counts[row][column] for row in rest) for column in kept]
-    table.append([*last, sum(counts[row][column] for row in rest for column in rest)])
-    return table
+    rest = np.setdiff1d(np.arange(len(table)), kept)
+    rows = np.vstack([table[kept], table[rest].sum(axis=0)])
+    return np.column_stack([rows[:, kept], rows[:, rest].sum(axis=1)])

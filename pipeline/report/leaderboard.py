@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.report.record import CLEAN, Result, RunRecord, Score, parse_results
+from pipeline.report.reading import CLEAN, Result, RunRecord, Score, parse_results
 
 if TYPE_CHECKING:
     import pandas
@@ -112,7 +112,13 @@ def _task_rank(task: str) -> int:
 
 
 def _board(task: str, measure: str, results: Sequence[Result], order: Sequence[str]) -> Board:
-    measured = {score.data: None for result in results for score in result.scores}
+    # A gain over the noisy picture has no meaning on clean data, where it is minus infinity at best: no column for it.
+    measured = {
+        score.data: None
+        for result in results
+        for score in result.scores
+        if score.data != CLEAN or score.finite is not None or has_clean_baseline(score.measure)
+    }
     # Clean data leads even where a run lists its datasets in another order.
     known = [name for name in order if name in measured]
     names = sorted(dict.fromkeys([*known, *measured]), key=lambda name: name != CLEAN)
@@ -164,8 +170,8 @@ def leaderboard(results: Sequence[Mapping[str, Any]], *, pipeline: str = "") -> 
         owner = str(entry.get("pipeline") or pipeline)
         rows += [_row(owner, result, score) for score in result.scores]
     rows.sort(key=_row_order)
-    types = {name: "float64" for name in ("value", "drop_from_clean", "fit_seconds", "predict_seconds")}
-    types |= {name: "Int64" for name in ("fit_rows", "rows", "parameters")}
+    types = dict.fromkeys(("value", "drop_from_clean", "fit_seconds", "predict_seconds"), "float64")
+    types |= dict.fromkeys(("fit_rows", "rows", "parameters"), "Int64")
     return pandas.DataFrame(rows, columns=list(COLUMNS)).astype(types)
 
 

@@ -9,12 +9,11 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy
+import numpy as np
 
-MOST_SAMPLES = 8
+MOST_SAMPLES = 12
 MOST_PIXELS = 96
 """Longest side of a picture in the page; larger ones are scaled down, or the page would weigh megabytes."""
 _KINDS = ("clean", "noisy", "denoised")
@@ -56,10 +55,8 @@ def read_grids(path: Path) -> list[Grid]:
     ValueError
         When the file is damaged or an array has another shape or dtype.
     """
-    import numpy
-
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"expected examples in {path.name}, received an unreadable file ({error})") from error
@@ -81,7 +78,7 @@ def _grid(data: str, arrays: Mapping[str, Any]) -> Grid:
     return Grid(data=data, strips=strips, size=(height, width), scaled=max(height, width) > MOST_PIXELS)
 
 
-def _strip(data: str, kind: str, values: numpy.ndarray, clean: numpy.ndarray | None) -> Strip:
+def _strip(data: str, kind: str, values: np.ndarray, clean: np.ndarray | None) -> Strip:
     ratios: Sequence[float | None] = [None] * len(values)
     if kind != "clean" and clean is not None and clean.shape[1:] == values.shape[1:]:
         ratios = [psnr(one, other) for one, other in zip(clean, values, strict=False)]
@@ -93,15 +90,13 @@ def _strip(data: str, kind: str, values: numpy.ndarray, clean: numpy.ndarray | N
     return Strip(kind=kind, pictures=pictures, mean_psnr=math.fsum(finite) / len(finite) if finite else None)
 
 
-def psnr(clean: numpy.ndarray, other: numpy.ndarray) -> float:
+def psnr(clean: np.ndarray, other: np.ndarray) -> float:
     """Peak signal-to-noise ratio of two uint8 pictures in dB; infinite where they are equal."""
-    import numpy
-
-    error = float(numpy.mean((clean.astype("float64") - other.astype("float64")) ** 2))
+    error = float(np.mean((clean.astype("float64") - other.astype("float64")) ** 2))
     return 10 * math.log10(255.0**2 / error) if error else math.inf
 
 
-def png_uri(value: numpy.ndarray) -> str:
+def png_uri(value: np.ndarray) -> str:
     """A uint8 picture (height, width, channel) as a ``data:image/png`` URI; one channel is grey, three are colour."""
     from PIL import Image
 

@@ -7,12 +7,11 @@ method that guesses is not praised for not losing anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.report import wording
-from pipeline.report.leaderboard import Board, Standing, boards, lower_is_better
-from pipeline.report.record import CLEAN, RunRecord, Score, Step
+from pipeline.report.leaderboard import Board, Standing, boards, has_clean_baseline, lower_is_better
+from pipeline.report.reading import CLEAN, RunRecord, Score, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +39,14 @@ def verdicts(record: RunRecord) -> list[Verdict]:
         elif board.task == "reconstruction":
             found += _denoiser(board)
         elif board.task == "clustering":
-            found += _winner(board, "Best clusters", "comes closest to the true classes")
+            labelled = board.measure in ("ARI", "NMI")
+            verb = "comes closest to the true classes" if labelled else "forms the clearest clusters"
+            found += _winner(board, "Best clusters", verb)
         elif board.task == "decomposition":
             found += _winner(board, "Best decomposition", "keeps most")
         else:
             found += _winner(board, f"Best in {board.task}", "wins")
-    return found
+    return found + _not_finite(record)
 
 
 def summary(record: RunRecord) -> str:
@@ -58,19 +59,24 @@ def summary(record: RunRecord) -> str:
         parts.append(f"{best.result.label} leads {where}: {board.measure} {wording.number(best.key, board.measure)}.")
     else:
         parts.append("Nothing was measured.")
-    failed, skipped = failures(record), [step for step in record.steps if step.status == "skipped"]
-    if failed:
-        parts.append(f"{wording.plural(len(failed), 'step')} failed.")
-    elif record.exit_code:
-        parts.append(f"The run ended with exit code {record.exit_code}.")
-    if skipped:
-        parts.append(f"{wording.plural(len(skipped), 'step was', 'steps were')} skipped.")
+    if trouble(record):
+        parts.append(f"{trouble(record)}.")
     return " ".join(parts)
 
 
-def failures(record: RunRecord) -> list[Step]:
-    """The steps that failed."""
-    return [step for step in record.steps if step.status == "failed"]
+def trouble(record: RunRecord) -> str:
+    """What went wrong, in a few words; empty where nothing did."""
+    failed, skipped = with_status(record, "failed"), with_status(record, "skipped")
+    parts = [f"{wording.plural(len(failed), 'step')} failed"] if failed else []
+    parts += [f"{wording.plural(len(skipped), 'step was', 'steps were')} skipped"] if skipped else []
+    if not parts and record.exit_code:
+        parts.append(f"The run ended with exit code {record.exit_code}")
+    return ", ".join(parts)
+
+
+def with_status(record: RunRecord, *status: str) -> list[Step]:
+    """The steps that ended so."""
+    return [step for step in record.steps if step.status in status]
 
 
 def chance_level(record: RunRecord) -> float | None:
@@ -92,6 +98,9 @@ def _winner(board: Board, title: str, verb: str) -> list[Verdict]:
         where += f" on {score.rows:,} {score.split or 'clean'} rows"
     if len(ranked) == 1:
         sentence = f"The only one of its kind in this run: {where}."
+    elif best.key == ranked[1].key:
+        level = [standing.result.label for standing in ranked[1:] if standing.key == best.key]
+        sentence = f"Shares the first place with {wording.listing(level)}: {where}."
     else:
         sentence = f"{_capital(verb)} with {where}, {_lead(board, best, ranked[1])}"
     return [
@@ -110,8 +119,6 @@ def _lead(board: Board, best: Standing, second: Standing) -> str:
     if best.key is None or second.key is None:
         return f"ahead of {second.result.label}."
     lead = abs(best.key - second.key)
-    if lead == 0:
-        return f"level with {second.result.label}."
     sentence = f"{wording.number(lead, board.measure)} ahead of {second.result.label}."
     if _within_chance(board.measure, best.scores.get(CLEAN), second.scores.get(CLEAN)):
         sentence += " That lead is smaller than the test rows can tell apart."
@@ -180,14 +187,17 @@ def _denoiser(board: Board) -> list[Verdict]:
     if not values or best.key is None:
         return _winner(board, "Best reconstruction", "wins")
     unit = "dB" if "dB" in board.measure else board.measure
-    gains = wording.listing([f"{wording.number(value, board.measure)} {unit} on {name}" for name, value in values.items()])
+    gains = wording.listing(
+        [f"{wording.number(value, board.measure)} {unit} on {name}" for name, value in values.items()]
+    )
     verb = "Raises the pictures' PSNR by" if "PSNR" in board.measure else "Reaches"
+    sign = "+" if best.key > 0 and "gain" in board.measure else ""
     bad = min(values.values()) <= 0 and "gain" in board.measure
     ending = " Where the gain is not above zero, the network did not clean the picture." if bad else ""
     return [
         Verdict(
             title="Best denoiser",
-            figure=f"{'+' if best.key > 0 and 'gain' in board.measure else ''}{wording.number(best.key, board.measure)}",
+            figure=sign + wording.number(best.key, board.measure),
             unit=f"{board.measure}, mean" if len(values) > 1 else board.measure,
             subject=best.result.label,
             sentence=f"{verb} {gains}.{ending}",
@@ -196,10 +206,28 @@ def _denoiser(board: Board) -> list[Verdict]:
     ]
 
 
+def _not_finite(record: RunRecord) -> list[Verdict]:
+    """Scores that are NaN or infinite: nothing failed, and yet nothing was measured."""
+    lost = [
+        f"{result.label} on {score.data}"
+        for result in record.results
+        for score in result.scores
+        if score.value is not None and score.finite is None
+        if score.data != CLEAN or has_clean_baseline(score.measure)
+    ]
+    if not lost:
+        return []
+    return [
+        Verdict(
+            title="Without a finite value",
+            figure=str(len(lost)),
+            unit="score" if len(lost) == 1 else "scores",
+            subject=wording.listing(lost),
+            sentence="Such a value cannot be ranked; often a training diverged or an input was empty.",
+            tone="bad",
+        )
+    ]
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def absent(record: RunRecord) -> Sequence[Step]:
-    """Methods and networks that are on no board because they failed or were skipped."""
-    return [step for step in record.steps if step.kind != "dataset" and step.status in ("failed", "skipped")]

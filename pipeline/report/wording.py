@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-MISSING = "–"
-MINUS = "−"  # noqa: RUF001 (the minus sign lines up with plus and digits; a hyphen does not)
+MISSING = "\N{EN DASH}"
+# The minus sign is as wide as plus and digits; a hyphen is not.
+MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, measure: str = "") -> str:
@@ -31,7 +32,7 @@ def number(value: float | None, measure: str = "") -> str:
 
 
 def difference(drop: float | None, measure: str = "", *, lower_is_better: bool = False) -> str:
-    """A drop as the signed change of the value: a drop of 0.02 in accuracy is "−0.020"."""
+    """A drop as the signed change of the value: a drop of 0.02 in accuracy is "-0.020" with a minus sign."""
     if drop is None or not math.isfinite(drop):
         return MISSING
     change = drop if lower_is_better else -drop
@@ -115,5 +116,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             pairs += flatten(value, f"{name}.")
         else:
-            pairs.append((name, MISSING if isinstance(value, Mapping) else plain(value)))
+            text = MISSING if isinstance(value, Mapping) else plain(value)
+            is_size = key.endswith("bytes") and isinstance(value, int) and value >= 1000
+            pairs.append((name, f"{size(value)} ({text})" if is_size else text))
     return pairs

@@ -17,7 +17,7 @@ from typing import Any
 import dask
 import numpy as np
 
-from tasks.methods.execution import Engine, Node, Piece, Scheduled, Serial, choose_engine, step_name
+from tasks.methods.execution import Engine, Node, Piece, choose_engine, step_name
 
 CACHE_FRACTION = 0.3
 """Share of the workers' memory that all fits of this process together may fill with data kept for further passes."""
@@ -92,7 +92,8 @@ class Blocks:
         self, phase: str, function: Callable, *aligned: Sequence[Any], shared: tuple = (), combine: Callable
     ) -> Any:
         """Call the function as `map` does and combine the results, in block order, to one value in this process."""
-        return self.engine.reduce(self.named(phase), function, self._calls(aligned), shared, combine=combine)
+        groups = [self._calls(aligned)]
+        return self.fetch(self.engine.reduce_each(self.named(phase), function, groups, shared, combine=combine))[0]
 
     def scatter(self, phase: str, values: np.ndarray) -> list:
         """Cut an array of one entry per row along the blocks and bring each part to the workers."""
@@ -232,13 +233,17 @@ def assemble(
     engine: Engine, handles: Sequence[Any], lengths: Sequence[int], shape: tuple[int, ...], dtype: Any, name: str
 ) -> Any:
     """Make one array of the handles of row blocks: NumPy if the work was done here, else Dask."""
-    if isinstance(engine, Serial):
-        return np.concatenate(handles) if handles else np.empty((0, *shape), dtype)
+    if not engine.parallel:
+        return np.concatenate(handles)
     import dask.array as da
+    from dask._task_spec import DataNode
 
     engine.keep(handles)
     stem = f"{name}-{uuid.uuid4().hex}"
-    graph = {(stem, i, *(0,) * len(shape)): handle for i, handle in enumerate(handles)}
+    graph: dict[Hashable, Any] = {}
+    for i, handle in enumerate(handles):
+        key = (stem, i, *(0,) * len(shape))
+        graph[key] = DataNode(key, handle) if isinstance(handle, np.ndarray) else handle
     chunks = (tuple(lengths), *((n,) for n in shape))
     return da.Array(graph, stem, chunks, meta=np.empty((0,) * (1 + len(shape)), dtype))
 
@@ -387,28 +392,11 @@ def _cache(blocks: Blocks, X: Any) -> Callable[[], None] | None:
     if not _LEDGER.enter(place, size, int(CACHE_FRACTION * blocks.engine.memory())):
         return None
     # Named by the data and not by the step: fits on the same array find each other's blocks under the same keys.
-    blocks.sources = _load(blocks, f"data.load-{dask.base.tokenize(X.name, blocks.dtype.str)}")
+    blocks.sources = blocks.engine.load(
+        f"data.load-{dask.base.tokenize(X.name, blocks.dtype.str)}", blocks.sources
+    )
     blocks.cached = True
     return partial(_LEDGER.leave, place)
-
-
-def _load(blocks: Blocks, stem: str) -> list:
-    from dask._task_spec import Task, TaskRef
-
-    engine = blocks.engine
-    if not isinstance(engine, Scheduled):
-        return blocks.sources
-    graph: dict[Hashable, Any] = {}
-    keys: list[Hashable] = []
-    for i, source in enumerate(blocks.sources):
-        key = (stem, i)
-        if isinstance(source, Node):
-            graph.update(source.graph)
-            graph[key] = Task(key, source.finish, TaskRef(source.key))
-        else:
-            graph[key] = Task(key, source.read)
-        keys.append(key)
-    return engine._run(graph, keys)
 
 
 class _Ledger:

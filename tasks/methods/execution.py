@@ -1,12 +1,13 @@
 """Where a pass over row blocks runs: in this process, on Dask's local threads, or on a cluster's workers.
 
-All three offer the same four words. `map` calls a function once per tuple of arguments and leaves the results where
-they were made; `reduce` combines them pairwise, in a fixed order, into one value here; `put` brings values to where
-the work is; `fetch` brings results here.
+All three offer the same words. `map` calls a function once per tuple of arguments and leaves the results where they
+were made; `reduce` combines them in a fixed order, `reduce_each` those of each group, and leaves one result per
+group; `load` makes blocks and keeps them; `put` brings values to where the work is; `fetch` brings results here.
 """
 
 from __future__ import annotations
 
+import functools
 import uuid
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -58,9 +59,10 @@ class Engine(Protocol):
     """True if calls of one pass can run at the same time and their results may live elsewhere."""
 
     def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list: ...
-    def reduce(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
-    ) -> Any: ...
+    def reduce_each(
+        self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
+    ) -> list: ...
+    def load(self, stem: str, sources: Sequence[Any]) -> list: ...
     def put(self, name: str, values: Sequence[Any]) -> list: ...
     def fetch(self, handles: Sequence[Any]) -> list: ...
     def keep(self, handles: Sequence[Any]) -> None: ...
@@ -76,14 +78,14 @@ class Serial:
     def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
         return [_invoke(function, *arguments, *shared) for arguments in calls]
 
-    def reduce(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
-    ) -> Any:
-        total = None
-        for arguments in calls:
-            part = _invoke(function, *arguments, *shared)
-            total = part if total is None else combine(total, part)
-        return total
+    def reduce_each(
+        self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
+    ) -> list:
+        # One partial result beside the total, however many there are.
+        return [functools.reduce(combine, (_invoke(function, *c, *shared) for c in calls)) for calls in groups]
+
+    def load(self, stem: str, sources: Sequence[Any]) -> list:
+        return list(sources)
 
     def put(self, name: str, values: Sequence[Any]) -> list:
         return list(values)
@@ -119,22 +121,34 @@ class Scheduled:
         graph, keys, _held = self._graph(name, function, calls, shared)
         return self._run(graph, keys)
 
-    def reduce(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable
-    ) -> Any:
-        if not calls:
-            return None
-        graph, keys, _held = self._graph(name, function, calls, shared)
+    def reduce_each(
+        self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
+    ) -> list:
+        graph, keys, _held = self._graph(name, function, [c for calls in groups for c in calls], shared)
         stem = f"{name.rpartition('.')[0] or name}.reduce-{uuid.uuid4().hex}"
-        level = 0
-        while len(keys) > 1:
-            parents: list[Hashable] = []
-            for low in range(0, len(keys), FAN_IN):
-                parent = (stem, level, len(parents))
-                graph[parent] = Task(parent, _fold, combine, *map(TaskRef, keys[low : low + FAN_IN]))
-                parents.append(parent)
-            keys, level = parents, level + 1
-        return self.fetch(self._run(graph, keys))[0]
+        leaves, roots = iter(keys), []
+        for group, calls in enumerate(groups):
+            level, parts = 0, [next(leaves) for _ in calls]
+            while len(parts) > 1:
+                parents = [(stem, group, level, i) for i in range(-(-len(parts) // FAN_IN))]
+                for i, parent in enumerate(parents):
+                    children = map(TaskRef, parts[i * FAN_IN : (i + 1) * FAN_IN])
+                    graph[parent] = Task(parent, _fold, combine, *children)
+                level, parts = level + 1, list(parents)
+            roots += parts
+        return self._run(graph, roots)
+
+    def load(self, stem: str, sources: Sequence[Any]) -> list:
+        """Make the blocks and keep them where they are made, under keys that depend on `stem` only."""
+        graph: dict[Hashable, Any] = {}
+        keys: list[Hashable] = [(stem, i) for i in range(len(sources))]
+        for key, source in zip(keys, sources, strict=True):
+            if isinstance(source, Node):
+                graph.update(source.graph)
+                graph[key] = Task(key, source.finish, TaskRef(source.key))
+            else:
+                graph[key] = Task(key, source.read)
+        return self._run(graph, keys)
 
     def put(self, name: str, values: Sequence[Any]) -> list:
         if self.client is None:
@@ -163,8 +177,8 @@ class Scheduled:
 
     def keep(self, handles: Sequence[Any]) -> None:
         """Leave these results alive after `close`, for as long as somebody holds them."""
-        for handle in handles:
-            self._owned.discard(handle)
+        if self.client is not None:
+            self._owned.difference_update(handles)
 
     def memory(self) -> int:
         """Bytes that the workers in question may use together."""
@@ -290,10 +304,7 @@ def _invoke(function: Callable, *arguments: Any) -> Any:
 
 
 def _fold(combine: Callable, *parts: Any) -> Any:
-    total = parts[0]
-    for part in parts[1:]:
-        total = combine(total, part)
-    return total
+    return functools.reduce(combine, parts)
 
 
 def _concatenate(*parts: np.ndarray) -> np.ndarray:

@@ -85,8 +85,8 @@ class Gaussian:
         """
         ids = check_images(samples, ids)
         key, table = key_of(seed, "gaussian", epoch), _normal_table(self._sigma)
-        flat = samples.reshape(len(samples), -1)
-        pixels = flat.shape[1]
+        pixels = math.prod(samples.shape[1:])
+        flat = samples.reshape(len(samples), pixels)
         out = np.empty_like(flat)
         step = _blocks(len(flat), pixels).step
         for low in _blocks(len(flat), pixels):

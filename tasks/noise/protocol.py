@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,8 +31,12 @@ class Noise(Protocol):
         ...
 
 
-def choose(noise: object, name: str, value: float | None, severity: int | None, table: tuple[float, ...], high: float) -> float:
+def choose(
+    noise: object, name: str, value: float | None, severity: int | None, table: tuple[float, ...], high: float
+) -> float:
     """Give the strength of a noise, by its parameter or by severity.
+
+    What was given is kept as a plain number: ``numpy.int64(3)`` prints and names its dataset like 3.
 
     Raises
     ------
@@ -43,11 +48,13 @@ def choose(noise: object, name: str, value: float | None, severity: int | None, 
         given = "both" if severity is not None else "neither"
         raise ValueError(f"expected {kind}(severity=1..5) or {kind}({name}=...), received {given}")
     if severity is not None:
-        if isinstance(severity, bool) or severity not in SEVERITIES:
+        if isinstance(severity, bool) or not isinstance(severity, Integral) or severity not in SEVERITIES:
             raise ValueError(f"expected a severity of 1, 2, 3, 4 or 5 for {kind}, received {severity!r}")
+        object.__setattr__(noise, "severity", int(severity))
         return table[int(severity) - 1]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= high:
         raise ValueError(f"expected {kind} with {name} above 0 and at most {high:g}, received {value!r}")
+    object.__setattr__(noise, name, float(value))
     return float(value)
 
 
@@ -57,11 +64,27 @@ def written(noise: object, name: str, value: float | None, severity: int | None)
     return f"{type(noise).__name__}({inside})"
 
 
+def printed(noise: object) -> str:
+    """The noise as it was written.
+
+    Raises
+    ------
+    TypeError
+        If it prints an address in memory: the next run would take it for another noise.
+    """
+    text = str(noise)
+    if re.search(r" at 0x[0-9a-f]+>", text, re.IGNORECASE):
+        raise TypeError(
+            f"expected a noise that prints as it was written, received {text}; make it a dataclass or add __repr__"
+        )
+    return text
+
+
 def slug_of(noise: object) -> str:
     """Short lower-case name for folders and report columns, such as ``salt-and-pepper-2``."""
     if slug := getattr(noise, "slug", None):
         return str(slug)
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", str(noise))
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", printed(noise))
     # Only plain severities are dropped to a bare number; other parameters keep their names.
     words = re.sub(r"\(severity=(\d)\)$", r"-\1", words)
     return re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-").lower()
@@ -77,8 +100,8 @@ def check_images(samples: Any, ids: np.ndarray) -> np.ndarray:
 
 def check_texts(samples: Sequence[str], ids: np.ndarray) -> np.ndarray:
     """Accept a list of strings with an id each."""
-    if isinstance(samples, (str, bytes)):
-        raise TypeError("expected a list of strings, received one string; put it in a list")
+    if isinstance(samples, (str, bytes)) or not hasattr(samples, "__len__"):
+        raise TypeError(f"expected a list of strings, received {type(samples).__name__}; make it a list")
     for text in samples:
         if not isinstance(text, str):
             raise TypeError(f"expected a list of strings, received one with {type(text).__name__} in it; convert first")
@@ -88,6 +111,8 @@ def check_texts(samples: Sequence[str], ids: np.ndarray) -> np.ndarray:
 def check_ids(samples: Any, ids: np.ndarray) -> np.ndarray:
     """Accept one integer id per sample."""
     ids = np.asarray(ids)
+    if ids.shape == (0,):
+        ids = ids.astype(np.int64)  # an empty list has no dtype of its own
     if ids.shape != (len(samples),) or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"expected {len(samples)} integer ids, received {ids.dtype} of shape {ids.shape}")
     return ids.astype(np.int64, copy=False)

@@ -46,7 +46,7 @@ def chosen_rows(labels: np.ndarray, per_class: int, split: str, seed: int) -> np
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """An array of unsigned bytes as a gzipped IDX file without name or time, so that it depends on the content alone."""
+    """Unsigned bytes as a gzipped IDX file, without name and time so that it depends on the content alone."""
     header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:

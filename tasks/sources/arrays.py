@@ -51,7 +51,9 @@ def _load_npz(path: str) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(path) as archive:
                 keys = [name.removesuffix(".npy") for name in archive.namelist()]
             with np.load(path, allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in ("images", "labels", "splits") if key in keys}
+                arrays: dict[str, np.ndarray] = {
+                    key: stored[key] for key in ("images", "labels", "splits") if key in keys
+                }
         except _UNREADABLE as error:
             raise SourceError(
                 f"{path}: expected a whole .npz file without objects ({error}); do save it again"

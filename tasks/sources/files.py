@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ CACHE_BYTES = 2 << 30
 CACHE_ENTRIES = 64
 #: Files up to this size are known by their content, larger ones by name, size and time of change.
 DIGEST_BYTES = 1 << 30
+#: Clocks of file systems tick every few milliseconds, old ones every two seconds; git calls such files racily clean.
+SETTLING_SECONDS = 2.0
 
 
 class Stamp(NamedTuple):
@@ -26,6 +29,8 @@ class Stamp(NamedTuple):
     path: str
     size: int
     modified_ns: int
+    settled: bool = True
+    """False while the file may change again without another time: nothing that depends on it is kept."""
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -47,7 +52,8 @@ def stamp(path: str) -> Stamp:
         raise FileNotFoundError(f"expected a file at {path}, found none; do check the path") from None
     if os.path.isdir(path):
         raise FileNotFoundError(f"expected a file at {path}, found a folder; do name the file in it")
-    return Stamp(path, state.st_size, state.st_mtime_ns)
+    age = time.time() - state.st_mtime
+    return Stamp(path, state.st_size, state.st_mtime_ns, settled=not 0 <= age < SETTLING_SECONDS)
 
 
 def existing_folder(path: str | os.PathLike[str]) -> str:
@@ -98,12 +104,20 @@ def once(key: Hashable, load: Callable[[], tuple[T, int]]) -> T:
     Parameters
     ----------
     key : hashable
-        With the `Stamp` of every file that it depends on, so that a changed file is read again.
+        A tuple with the `Stamp` of every file that it depends on, so that a changed file is read again.
     load : callable
         Gives the value and its weight in bytes.
     """
+    if not _is_settled(key):
+        return load()[0]
     value: T = _cache.get(key, load)
     return value
+
+
+def _is_settled(key: Any) -> bool:
+    if isinstance(key, Stamp):
+        return key.settled
+    return not isinstance(key, tuple) or all(map(_is_settled, key))
 
 
 def forget() -> None:

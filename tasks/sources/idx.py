@@ -32,6 +32,7 @@ from tasks.sources.samples import (
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 24
 
 
 class _Header(NamedTuple):
@@ -72,7 +73,8 @@ def _read_header(now: Stamp, dimensions: tuple[int, ...]) -> _Header:
 
 def _wrong_length(path: str, shape: tuple[int, ...], found: int) -> str:
     word = "truncated" if found < math.prod(shape) else "longer than it says"
-    return f"{path}: expected {math.prod(shape)} bytes for shape {shape}, received {found}: it is {word}; do fetch it again"
+    wanted = math.prod(shape)
+    return f"{path}: expected {wanted} bytes for shape {shape}, received {found}: it is {word}; do fetch it again"
 
 
 def _load(now: Stamp, header: _Header) -> tuple[np.ndarray, int]:
@@ -80,15 +82,19 @@ def _load(now: Stamp, header: _Header) -> tuple[np.ndarray, int]:
     if not header.gzipped:
         return np.memmap(now.path, np.uint8, "r", offset=header.offset, shape=header.shape), 0
     size = math.prod(header.shape)
+    content = bytearray()
     try:
         with gzip.open(now.path) as stream:
-            # One byte more than is due: reaching the end is what makes gzip check its sum, and it stops a bomb.
-            content = stream.read(header.offset + size + 1)
+            # In blocks, because the header may promise any size, and to the end, where gzip checks its sum; but not
+            # beyond what is due, which stops a bomb.
+            while len(content) <= header.offset + size and (block := stream.read(_BLOCK)):
+                content += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{now.path}: truncated or damaged gzip file ({error}); do fetch it again") from error
     if len(content) != header.offset + size:
         raise SourceError(_wrong_length(now.path, header.shape, len(content) - header.offset))
     array = np.frombuffer(content, np.uint8, size, header.offset).reshape(header.shape)
+    array.flags.writeable = False
     return array, array.nbytes
 
 
@@ -102,7 +108,18 @@ class _IdxFile:
     def __len__(self) -> int:
         return self.header.shape[0]
 
+    def check_end(self) -> None:
+        """Find most truncated gzip files without decompressing them: a whole one ends with its content's length."""
+        if not self.header.gzipped:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(-4, os.SEEK_END)
+            told = int.from_bytes(file.read(4), "little")
+        if told != (self.header.offset + math.prod(self.header.shape)) % (1 << 32):
+            self.array()  # several members or padding are legitimate: only reading it all can tell
+
     def array(self) -> np.ndarray:
+        """The content; not to be written to."""
         now = stamp(self.path)
 
         def load() -> tuple[np.ndarray, int]:
@@ -166,6 +183,8 @@ class Idx:
             )
         self._images = [_IdxFile(path, (3, 4)) for path in (images, test_images) if path is not None]
         self._labels = [_IdxFile(path, (1,)) for path in (labels, test_labels) if path is not None]
+        for file in self._images + self._labels:
+            file.check_end()
         self._given_classes = checked_classes(classes)
         self.name = name or "idx"
         self.licence = licence

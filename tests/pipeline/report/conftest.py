@@ -117,54 +117,122 @@ def step(name: str, kind: str, started: float, seconds: float, status: str = "do
 def image_content() -> Content:
     lenet = classifier("lenet5()", [0.887, 0.792, 0.741], IMAGE_DATA, 10, kind="network", parameters=61706)
     lenet |= {"device": "CPU", "fit_seconds": 24.1, "history": history(12, 1.1, 0.28, accuracy=True, seed=2)}
-    pca = {"scores": [score(name, value, "explained variance", extra={"components": 32, "mse": mse})
-                      for name, value, mse in zip(IMAGE_DATA, (0.842, 0.601, 0.566), (412.0, 902.5, 1104.1), strict=True)]}
+    pca = {
+        "scores": [
+            score(name, value, "explained variance", extra={"components": 32, "mse": mse})
+            for name, value, mse in zip(IMAGE_DATA, (0.842, 0.601, 0.566), (412.0, 902.5, 1104.1), strict=True)
+        ]
+    }
     clusters = [
         classifier(label, [0.4] * 3, IMAGE_DATA, 10, task="clustering")
-        | {"scores": [score(name, ari, "ARI", predict_seconds=0.08,
-                            extra={"ARI": ari, "NMI": ari + 0.13, "silhouette": ari / 2.4, "clusters": count, "noise_points": noise})
-                      for name, ari in zip(IMAGE_DATA, values, strict=True)]}
+        | {
+            "scores": [
+                score(
+                    name,
+                    ari,
+                    "ARI",
+                    predict_seconds=0.08,
+                    extra={
+                        "ARI": ari,
+                        "NMI": ari + 0.13,
+                        "silhouette": ari / 2.4,
+                        "clusters": count,
+                        "noise_points": noise,
+                    },
+                )
+                for name, ari in zip(IMAGE_DATA, values, strict=True)
+            ]
+        }
         for label, values, count, noise in (
             ("KMeans(n_clusters=10)", (0.362, 0.341, 0.298), 10, 0),
             ("DBSCAN(eps='auto', min_samples=5)", (0.112, 0.017, 0.0), 14, 388),
         )
     ]
-    autoencoder = classifier("denoising_autoencoder()", [0.5] * 3, IMAGE_DATA, 10, kind="network", task="reconstruction")
+    autoencoder = classifier(
+        "denoising_autoencoder()", [0.5] * 3, IMAGE_DATA, 10, kind="network", task="reconstruction"
+    )
     autoencoder |= {
-        "parameters": 28353, "device": "CPU", "fit_seconds": 31.8, "trained_on": "gaussian-3",
-        "history": history(10, 0.31, 0.27, accuracy=False, seed=3), "artifacts": {"examples": "examples.npz"},
+        "parameters": 28353,
+        "device": "CPU",
+        "fit_seconds": 31.8,
+        "trained_on": "gaussian-3",
+        "history": history(10, 0.31, 0.27, accuracy=False, seed=3),
+        "artifacts": {"examples": "examples.npz"},
         "folder": "steps/denoising_autoencoder",
         "scores": [
-            score("gaussian-3", 6.31, "PSNR gain (dB)", predict_seconds=1.9, extra={"psnr_noisy": 14.9, "psnr_denoised": 21.21}),
-            score("salt-and-pepper-2", 2.74, "PSNR gain (dB)", predict_seconds=1.9, extra={"psnr_noisy": 13.2, "psnr_denoised": 15.94}),
+            score(
+                "gaussian-3",
+                6.31,
+                "PSNR gain (dB)",
+                predict_seconds=1.9,
+                extra={"psnr_noisy": 14.9, "psnr_denoised": 21.21},
+            ),
+            score(
+                "salt-and-pepper-2",
+                2.74,
+                "PSNR gain (dB)",
+                predict_seconds=1.9,
+                extra={"psnr_noisy": 13.2, "psnr_denoised": 15.94},
+            ),
         ],
     }
     results = [
         classifier("KNeighborsClassifier(n_neighbors=5)", [0.853, 0.794, 0.701], IMAGE_DATA, 10, fit_seconds=0.06),
         classifier("LinearSVC(C=0.1)", [0.826, 0.642, 0.587], IMAGE_DATA, 10),
         classifier("PCA(n_components=32)", [0.1] * 3, IMAGE_DATA, 10, task="decomposition") | pca,
-        *clusters, lenet, autoencoder,
+        *clusters,
+        lenet,
+        autoencoder,
     ]
     splits = {"train": 5700, "validation": 300, "test": 1000}
     steps = [
-        step("clean", "dataset", 1, 2.1), step("gaussian-3", "dataset", 3.2, 1.8), step("salt-and-pepper-2", "dataset", 3.3, 1.6),
-        step("KNeighborsClassifier(n_neighbors=5)", "method", 5.1, 2.4), step("LinearSVC(C=0.1)", "method", 5.1, 6.2),
-        step("PCA(n_components=32)", "method", 7.6, 1.4), step("KMeans(n_clusters=10)", "method", 9.1, 1.9),
-        step("DBSCAN(eps='auto', min_samples=5)", "method", 11.1, 8.3), step("lenet5()", "network", 5.2, 26.4),
+        step("clean", "dataset", 1, 2.1),
+        step("gaussian-3", "dataset", 3.2, 1.8),
+        step("salt-and-pepper-2", "dataset", 3.3, 1.6),
+        step("KNeighborsClassifier(n_neighbors=5)", "method", 5.1, 2.4),
+        step("LinearSVC(C=0.1)", "method", 5.1, 6.2),
+        step("PCA(n_components=32)", "method", 7.6, 1.4),
+        step("KMeans(n_clusters=10)", "method", 9.1, 1.9),
+        step("DBSCAN(eps='auto', min_samples=5)", "method", 11.1, 8.3),
+        step("lenet5()", "network", 5.2, 26.4),
         step("denoising_autoencoder()", "network", 31.7, 24.2),
-        step("vgg16()", "network", 20.0, 3.1, "failed", traceback=TRACEBACK,
-             error="MemoryError: Unable to allocate 4.59 GiB for an array with shape (6000, 224, 224, 4)"),
+        step(
+            "vgg16()",
+            "network",
+            20.0,
+            3.1,
+            "failed",
+            traceback=TRACEBACK,
+            error="MemoryError: Unable to allocate 4.59 GiB for an array with shape (6000, 224, 224, 4)",
+        ),
         step("captioner()", "network", 23.1, 0.0, "skipped", error="needs vgg16(), which failed"),
     ]
     return {
-        "pipeline": "fashion", "run": "20261123T201500Z-ab12", "root": ".", "started": "2026-11-23T20:15:00Z",
-        "finished": "2026-11-23T20:16:01Z", "seconds": 61.0, "seed": 0, "exit_code": 1, "kind": "images", "classes": CLOTHES,
+        "pipeline": "fashion",
+        "run": "20261123T201500Z-ab12",
+        "root": ".",
+        "started": "2026-11-23T20:15:00Z",
+        "finished": "2026-11-23T20:16:01Z",
+        "seconds": 61.0,
+        "seed": 0,
+        "exit_code": 1,
+        "kind": "images",
+        "classes": CLOTHES,
         "versions": {"duskflow": "0.1.0", "python": "3.11.2", "dask": "2026.8.0", "zarr": "3.1.6", "keras": "3.15.1"},
-        "config": {"duskflow": {"shard-bytes": 33554432, "workers": {"cpu": 2, "gpu": 1}, "noise": [1, 3], "progress": True}},
-        "cluster": {"address": "tcp://127.0.0.1:41233", "workers": 3, "threads": 4, "gpu_workers": 1, "memory_bytes": 8250000000},
+        "config": {
+            "duskflow": {"shard-bytes": 33554432, "workers": {"cpu": 2, "gpu": 1}, "noise": [1, 3], "progress": True}
+        },
+        "cluster": {
+            "address": "tcp://127.0.0.1:41233",
+            "workers": 3,
+            "threads": 4,
+            "gpu_workers": 1,
+            "memory_bytes": 8250000000,
+        },
         "source": {"class": "Idx", "found": "/usr/share/fashion/train-images-idx3-ubyte.gz", "licence": "MIT"},
         "datasets": [dataset(name, splits, 10, 5_488_000, reused=name == "clean") for name in IMAGE_DATA],
-        "steps": steps, "results": results,
+        "steps": steps,
+        "results": results,
     }
 
 
@@ -180,9 +248,16 @@ def text_content() -> Content:
     steps = [step(name, "dataset", 1, 0.9) for name in TEXT_DATA]
     steps += [step(result["label"], result["kind"], 2 + place, 9.0) for place, result in enumerate(results)]
     return image_content() | {
-        "pipeline": "reviews", "run": "20261123T201602Z-77fe", "seconds": 117.0, "exit_code": 0, "kind": "texts",
-        "classes": ["negative", "positive"], "source": {"class": "Table", "found": "movie_reviews.csv", "licence": None},
-        "datasets": [dataset(name, splits, 2, 6_300_000) for name in TEXT_DATA], "steps": steps, "results": results,
+        "pipeline": "reviews",
+        "run": "20261123T201602Z-77fe",
+        "seconds": 117.0,
+        "exit_code": 0,
+        "kind": "texts",
+        "classes": ["negative", "positive"],
+        "source": {"class": "Table", "found": "movie_reviews.csv", "licence": None},
+        "datasets": [dataset(name, splits, 2, 6_300_000) for name in TEXT_DATA],
+        "steps": steps,
+        "results": results,
         "finished": "2026-11-23T20:18:00Z",
     }
 

@@ -109,6 +109,8 @@ class RunRecord:
     config: Mapping[str, Any] = field(default_factory=dict)
     cluster: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
+    noise: tuple[str, ...] = ()
+    split: Mapping[str, Any] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     steps: tuple[Step, ...] = ()
     results: tuple[Result, ...] = ()
@@ -168,6 +170,8 @@ def parse_run(content: Mapping[str, Any], folder: Path) -> RunRecord:
         config=_mapping(content.get("config")),
         cluster=_mapping(content.get("cluster")),
         source=_mapping(content.get("source")),
+        noise=tuple(str(noise) for noise in _list(content.get("noise"))),
+        split=_mapping(content.get("split")),
         datasets=tuple(_dataset(entry) for entry in _mappings(content.get("datasets"))),
         steps=tuple(_step(entry) for entry in _mappings(content.get("steps"))),
         results=parse_results(_mappings(content.get("results"))),
@@ -200,8 +204,6 @@ def _result(entry: Mapping[str, Any]) -> Result:
 
 
 def _score(entry: Mapping[str, Any]) -> Score:
-    rows = [[_count(cell) or 0 for cell in _list(row)] for row in _list(entry.get("confusion"))]
-    square = bool(rows) and all(len(row) == len(rows) for row in rows)
     return Score(
         data=str(entry.get("data") or CLEAN),
         split=str(entry.get("split") or ""),
@@ -210,8 +212,16 @@ def _score(entry: Mapping[str, Any]) -> Score:
         rows=_count(entry.get("rows")),
         predict_seconds=_number(entry.get("predict_seconds")),
         extra=_mapping(entry.get("extra")),
-        confusion=tuple(tuple(row) for row in rows) if square else None,
+        confusion=_square(entry.get("confusion")),
     )
+
+
+def _square(value: Any) -> tuple[tuple[int, ...], ...] | None:
+    try:
+        rows = tuple(tuple(map(int, row)) for row in _list(value))
+    except (TypeError, ValueError):
+        return None
+    return rows if rows and all(len(row) == len(rows) for row in rows) else None
 
 
 def _dataset(entry: Mapping[str, Any]) -> Dataset:

@@ -1,0 +1,53 @@
+# make run and make test need only make and a Python 3.11 to 3.13 with venv; they set up .venv themselves.
+#     make run PYTHON=python3.12        another interpreter
+#     make test TESTS="tests/storage"   some of the tests
+
+PYTHON ?= python3
+TESTS ?=
+EXTRAS = tensorflow,samples,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench clean
+
+help:
+	@echo "make setup   the environment only, in .venv"
+	@echo "make run     sample images and reviews through everything; ends with the report's path"
+	@echo "make test    lint, then the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   the figures that the README claims"
+	@echo "make clean   remove .venv and what tools leave behind; runs/ stays"
+
+setup: .venv/.stamp
+
+# Made again when what it is made from has changed. Two makes at once: the second waits, then finds it done.
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "error: expected Python 3.11 to 3.13 (TensorFlow has no build for newer ones yet)," \
+	    "found '$(PYTHON)' to be $$($(PYTHON) -V 2>&1 || true); name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) comes without venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@exec 9>.venv.lock; if command -v flock >/dev/null; then flock 9; fi; \
+	if [ .venv/.stamp -nt pyproject.toml ] && [ .venv/.stamp -nt constraints.txt ]; then exit 0; fi; \
+	echo "setting up .venv (some minutes the first time: TensorFlow is large)"; \
+	{ [ -x .venv/bin/python ] || $(PYTHON) -m venv .venv; } && \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --editable '.[$(EXTRAS)]' --constraint constraints.txt && \
+	touch .venv/.stamp
+
+run: setup
+	.venv/bin/duskflow run examples/samples.py --root runs
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: lint
+	.venv/bin/python -m pytest $(TESTS)
+
+bench: setup
+	.venv/bin/python benchmarks/import_time.py
+
+clean:
+	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

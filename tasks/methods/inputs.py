@@ -1,0 +1,88 @@
+"""What a method accepts: checks of matrices and labels, for NumPy and Dask arrays alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from tasks.methods.blocks import check_dask_matrix, collect, is_dask
+
+FLOATS = (np.float64, np.float32)
+
+
+def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1) -> Any:
+    """Check X for an estimator and set or compare ``n_features_in_``.
+
+    Parameters
+    ----------
+    X : array-like or dask.array.Array, shape (n, d)
+    reset : bool
+        True in `fit`; otherwise the number of columns must be that of the fit.
+    rows : int
+        Rows needed at least.
+
+    Returns
+    -------
+    ndarray of float32 or float64, or dask.array.Array
+        A Dask array has one block over its columns; its values are checked later, by the tasks that read them.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite, numeric matrix of enough rows and the right number of columns.
+    """
+    if not is_dask(X):
+        if dask.is_dask_collection(X):
+            raise TypeError(
+                f"expected a NumPy or Dask array, received {type(X).__name__}; use .to_dask_array(lengths=True)"
+            )
+        return validate_data(estimator, X, reset=reset, dtype=FLOATS, order="C", ensure_min_samples=rows)
+    X = check_dask_matrix(X)
+    name = type(estimator).__name__
+    if X.shape[0] < rows:
+        raise ValueError(f"expected at least {rows} rows for {name}, received {X.shape[0]}; add samples")
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {name} is expecting {estimator.n_features_in_} features as input."
+        )
+    return X
+
+
+def check_labelled(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Check a matrix and its class labels.
+
+    Returns
+    -------
+    X : ndarray or dask.array.Array
+        As `check_matrix` returns it.
+    classes : ndarray
+        The labels that occur, sorted.
+    codes : ndarray of int32, shape (n,)
+        The index of each row's label in `classes`. Labels, unlike data, are held in this process: 4 bytes per row.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+    if is_dask(y):
+        y = collect(y, "labels", type(estimator).__name__)
+    if is_dask(X):
+        X = check_matrix(estimator, X, reset=True)
+        y = column_or_1d(y, warn=True)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"expected as many labels as rows, received {len(y)} labels and {X.shape[0]} rows")
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise ValueError("Input y contains NaN or infinity.")
+    else:
+        X, y = validate_data(estimator, X, y, dtype=FLOATS, order="C")
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    return X, classes, codes.astype(np.int32)

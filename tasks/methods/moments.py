@@ -1,0 +1,66 @@
+"""Count, mean and scatter of a matrix in one pass, in float64, without cancellation.
+
+Each part is centred on its own mean before anything is squared, and parts are merged by the pairwise formula of
+Chan, Golub and LeVeque; so one pass is as accurate as two.
+
+References
+----------
+T. F. Chan, G. H. Golub, R. J. LeVeque (1983). Algorithms for computing the sample variance: analysis and
+recommendations. The American Statistician 37(3), 242-247, equations 2.1a and 2.1b.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+ROWS = 4096
+"""Rows that are widened to float64 at a time."""
+
+
+class Moments(NamedTuple):
+    """What one pass over rows found."""
+
+    count: int
+    """Number of rows."""
+    mean: np.ndarray
+    """float64 (d,)."""
+    scatter: np.ndarray
+    """Sum over the rows of the squared deviation from the mean, float64 (d,), or of its outer product, (d, d)."""
+
+
+def column_moments(block: np.ndarray) -> Moments:
+    """Return count, mean and the sum of squared deviations of every column."""
+    return _moments(block, cross=False)
+
+
+def cross_moments(block: np.ndarray) -> Moments:
+    """Return count, mean and the centred Gram matrix."""
+    return _moments(block, cross=True)
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Return the moments of the rows of both."""
+    count = a.count + b.count
+    delta = b.mean - a.mean
+    mean = a.mean + delta * (b.count / count)
+    weight = a.count * b.count / count
+    scatter = a.scatter + b.scatter
+    scatter += np.multiply.outer(weight * delta, delta) if scatter.ndim == 2 else weight * delta**2
+    return Moments(count, mean, scatter)
+
+
+def _moments(block: np.ndarray, cross: bool) -> Moments:
+    total = None
+    for low in range(0, len(block), ROWS):
+        rows = block[low : low + ROWS].astype(np.float64)
+        mean = rows.mean(axis=0)
+        rows -= mean
+        # NumPy sees that both factors are one array and computes half of the product.
+        scatter = rows.T @ rows if cross else np.einsum("ij,ij->j", rows, rows)
+        part = Moments(len(rows), mean, scatter)
+        total = part if total is None else merge_moments(total, part)
+    if total is None:
+        raise ValueError("expected at least one row, received an empty block; drop empty blocks")
+    return total

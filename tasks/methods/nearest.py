@@ -1,0 +1,136 @@
+"""The k nearest rows of one block, exactly; and how the answers of several blocks become one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.methods.distances import Filter, Side, exact_squares, slices
+
+TILE_QUERIES = 2048
+TILE_POINTS = 1024
+"""A tile of distances is TILE_QUERIES x TILE_POINTS; bounds what a search allocates."""
+
+NOBODY = np.iinfo(np.int64).max
+"""Id of a place that no neighbour fills; sorts behind every id."""
+
+
+class Neighbors(NamedTuple):
+    """The nearest found so far, for each query in order of distance, then id."""
+
+    squares: np.ndarray
+    """Squared distances, float64 (queries, k); infinite where there is no neighbour."""
+    ids: np.ndarray
+    """Rows of the training data, int64 (queries, k)."""
+    targets: np.ndarray
+    """What the training data holds for these rows, (queries, k)."""
+
+
+def nearest_in_block(
+    block: np.ndarray, start: int, targets: np.ndarray, *queries: np.ndarray, k: int, center: np.ndarray
+) -> Neighbors:
+    """Find for each query the k nearest rows of a block.
+
+    Parameters
+    ----------
+    block : ndarray, shape (n, d)
+    start : int
+        Id of the block's first row.
+    targets : ndarray, shape (n,)
+        Carried along with the ids.
+    *queries : ndarray, shapes (m, d)
+        One or more arrays of queries; the answers follow each other.
+    k : int
+    center : ndarray, float64 (d,)
+        A point in the middle of the data; any point gives the same neighbours.
+
+    Returns
+    -------
+    Neighbors
+        Ties in distance are in order of id.
+
+    Notes
+    -----
+    While the tiles of a block pass by, each query keeps the smallest upper bound that k rows are known to lie within;
+    a row whose lower bound is above it cannot be a neighbour. Few rows remain, and their distances are computed
+    exactly. Where thousands of rows tie (mostly duplicates) all of them remain and the search is slower.
+    """
+    filter_ = Filter.over(block, *queries, center=center)
+    points = filter_.points(block)
+    found = [
+        _nearest_of_tile(block, start, targets, part[low:high], k, filter_, points)
+        for part in queries
+        for low, high in slices(len(part), TILE_QUERIES)
+    ]
+    return Neighbors(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def merge_neighbors(a: Neighbors, b: Neighbors) -> Neighbors:
+    """Return the nearest of both answers to the same queries."""
+    k = a.ids.shape[1]
+    squares, ids, targets = (np.concatenate(parts, axis=1) for parts in zip(a, b, strict=True))
+    order = np.lexsort((ids, squares), axis=-1)[:, :k]
+    return Neighbors(*(np.take_along_axis(values, order, axis=1) for values in (squares, ids, targets)))
+
+
+def _nearest_of_tile(
+    block: np.ndarray, start: int, targets: np.ndarray, queries: np.ndarray, k: int, filter_: Filter, points: Side
+) -> Neighbors:
+    rows, places = _candidates(filter_.queries(queries), points, k, filter_)
+    squares = exact_squares(queries, block, rows, places)
+    order = np.lexsort((places, squares, rows))
+    rows, places, squares = rows[order], places[order], squares[order]
+    rank = _rank_in_run(rows, len(queries))
+    first = rank < k
+    rows, rank, places = rows[first], rank[first], places[first]
+    answer = Neighbors(
+        np.full((len(queries), k), np.inf),
+        np.full((len(queries), k), NOBODY),
+        np.zeros((len(queries), k), targets.dtype),
+    )
+    answer.squares[rows, rank] = squares[first]
+    answer.ids[rows, rank] = start + places
+    answer.targets[rows, rank] = targets[places]
+    return answer
+
+
+def _candidates(side: Side, points: Side, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs (query, point) among which are the k nearest points of every query."""
+    reach = np.full(len(side), np.inf)
+    rows, places = np.empty(0, np.int64), np.empty(0, np.int64)
+    lower, upper = np.empty(0), np.empty(0)
+    for left, right in slices(len(points), TILE_POINTS):
+        products = side.rows @ points.rows[left:right].T
+        squares = points.squares[left:right]
+        if left == 0:
+            reach = _first_reach(products, side, squares, k, filter_)
+        hits = np.flatnonzero(products >= filter_.threshold(side, reach)[:, None])
+        i, j = np.divmod(hits, right - left)
+        below = filter_.lower(side, i, products.ravel()[hits])
+        above = below + filter_.width(side.squares[i], squares[j])
+        rows, places = np.concatenate([rows, i]), np.concatenate([places, left + j])
+        lower, upper = np.concatenate([lower, below]), np.concatenate([upper, above])
+        order = np.lexsort((upper, rows))
+        rows, places, lower, upper = rows[order], places[order], lower[order], upper[order]
+        kth = _rank_in_run(rows, len(side)) == k - 1
+        reach[rows[kth]] = np.minimum(reach[rows[kth]], upper[kth])
+        possible = lower <= reach[rows]
+        rows, places, lower, upper = rows[possible], places[possible], lower[possible], upper[possible]
+    return rows, places
+
+
+def _first_reach(products: np.ndarray, side: Side, squares: np.ndarray, k: int, filter_: Filter) -> np.ndarray:
+    """Return for each query a squared distance within which k of the first points lie."""
+    some = products[:, : max(256, 8 * k)]
+    if some.shape[1] < k:
+        return np.full(len(side), np.inf)
+    kth = np.partition(some, some.shape[1] - k, axis=1)[:, some.shape[1] - k]
+    width = filter_.width(side.squares, float(squares[: some.shape[1]].max()))
+    return filter_.lower(side, np.arange(len(side)), kth) + width
+
+
+def _rank_in_run(rows: np.ndarray, count: int) -> np.ndarray:
+    """Number the entries of each run of equal values, from 0; `rows` is sorted and below `count`."""
+    starts = np.searchsorted(rows, np.arange(count))
+    return np.arange(len(rows)) - starts[rows]

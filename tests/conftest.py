@@ -1,0 +1,51 @@
+"""What every test gets: its own configuration, no colours of the terminal, skips with a reason."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Iterator
+
+import dask.config
+import hypothesis
+import pytest
+
+from pipeline import config, machine
+
+# The same examples in every run: a failure found once stays found. Times vary with the machine, so no deadline.
+hypothesis.settings.register_profile("duskflow", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("duskflow")
+
+PROGRAMS = {"slurm": ("sbatch", "slurmctld", "munged"), "browser": ("chromium|chromium-browser|google-chrome",)}
+ONLY_IF_NAMED = ("chaos", "network")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot do, and what takes minutes or the network unless `-m` names it."""
+    chosen = config.getoption("markexpr", "")
+    for item in items:
+        for marker in item.iter_markers():
+            if marker.name in ONLY_IF_NAMED and marker.name not in chosen:
+                item.add_marker(pytest.mark.skip(reason=f"only with -m {marker.name}"))
+            for program in PROGRAMS.get(marker.name, ()):
+                if not any(map(shutil.which, program.split("|"))):
+                    item.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
+            if marker.name == "gpu" and not machine.gpus():
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the configuration back after each test; variables of the caller's shell do not count."""
+    for name in os.environ:
+        if name.upper().startswith("DASK_DUSKFLOW"):
+            monkeypatch.delenv(name)
+    before = copy.deepcopy(dask.config.config)
+    memory = (dict(config._written), config._named, config._loaded)
+    yield
+    dask.config.config.clear()
+    dask.config.config.update(before)
+    config._written.clear()
+    config._written.update(memory[0])
+    config._named, config._loaded = memory[1], memory[2]
