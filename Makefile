@@ -21,9 +21,9 @@ setup: .venv/.stamp
 
 # Made again when what it is made from has changed. Two makes at once: the second waits, then finds it done.
 .venv/.stamp: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "error: expected Python 3.11 to 3.13 (TensorFlow has no build for newer ones yet)," \
-	    "found '$(PYTHON)' to be $$($(PYTHON) -V 2>&1 || true); name another: make PYTHON=python3.12" >&2; exit 1; }
+	    "found '$(PYTHON)' to be $$($(PYTHON) -V 2>/dev/null || echo missing); name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: $(PYTHON) comes without venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@exec 9>.venv.lock; if command -v flock >/dev/null; then flock 9; fi; \

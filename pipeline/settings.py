@@ -66,12 +66,6 @@ def _seconds(value: Any) -> float:
     raise Refused('a time such as "10 s" or a number of seconds')
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Refused("true or false")
-    return value
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Refused("a text")
@@ -132,7 +126,7 @@ class ClusterSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StorageSettings:
-    """How datasets are cut and committed."""
+    """How datasets are cut into shards."""
 
     shard_bytes: Annotated[int, _bytes]
     """Size aimed at."""
@@ -140,8 +134,6 @@ class StorageSettings:
     """Small datasets are not cut finer."""
     minimum_shards: Annotated[int, _whole(1)]
     """Small datasets are cut into as many, where the minimum size allows."""
-    fsync: Annotated[bool, _flag]
-    """Whether a shard is on the disk before its record is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,9 +141,9 @@ class RunSettings:
     """How a run goes about its steps."""
 
     parallel_steps: Annotated[int | None, _or_auto(_whole(1))]
-    """Methods and networks under way at the same time; None is "auto"."""
+    """Methods fitted at the same time; None is "auto"."""
     retries: Annotated[int, _whole(0)]
-    """How often a failed task is tried again."""
+    """How often a failed task of ingest or noise is tried again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
 from storage.plan import build_key, digest
-from storage.writer import MANIFEST, progress_of, read_pointer
+from storage.documents import MANIFEST, read_pointer
+from storage.writer import progress_of
 from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
 from tasks.noise.protocol import slug_of

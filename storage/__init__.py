@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storage.feed import Batches, batches
     from storage.dataset import Dataset, open_dataset
+    from storage.errors import StorageError
+    from storage.feed import Batches, batches
     from storage.verification import Verification, verify
-    from storage.writer import StorageError
 
 _HOME = {
     "Batches": "storage.feed",
@@ -18,7 +18,7 @@ _HOME = {
     "open_dataset": "storage.dataset",
     "Verification": "storage.verification",
     "verify": "storage.verification",
-    "StorageError": "storage.writer",
+    "StorageError": "storage.errors",
 }
 __all__ = ["Batches", "Dataset", "StorageError", "Verification", "batches", "open_dataset", "verify"]
 

@@ -10,6 +10,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import ZstdCodec
 from zarr.core.buffer import Buffer
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
@@ -17,10 +18,13 @@ from storage.layout import VARIABLES, Variable
 from storage.plan import Plan
 
 # One flat folder per array: "." between chunk coordinates saves three folders, and so three syncs, per shard.
-_KEYS = {"name": "default", "separator": "."}
+_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}
 
 
-def _shape_and_chunks(variable: Variable, plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
+Shape = tuple[int, ...]
+
+
+def _shape_and_chunks(variable: Variable, plan: Plan) -> tuple[Shape, Shape, Shape | None]:
     """Shape, chunk shape, and shard shape (None where the chunk is the file)."""
     layout = plan.layout
     if variable.name == "images":

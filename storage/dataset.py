@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from storage.documents import GROUP, MANIFEST, POINTER, read_pointer
+from storage.errors import StorageError
 from storage.layout import SPLITS, Layout
 from storage.raw import map_shard
 from storage.texts import unpack
-from storage.writer import GROUP, MANIFEST, POINTER, StorageError, read_pointer
 
 if TYPE_CHECKING:
     import xarray
@@ -38,18 +39,25 @@ def open_dataset(path: str | Path) -> Dataset:
     StorageError
         If the dataset is there but not finished, or its manifest cannot be read.
     """
-    folder = Path(path)
+    folder = Path(path).absolute()  # a worker may have another working directory
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a dataset's folder, found nothing at {folder}; run the pipeline that makes it")
+        raise FileNotFoundError(
+            f"expected a dataset's folder, found nothing at {folder}; run the pipeline that makes it"
+        )
     if (pointer := read_pointer(folder)) is not None:
         folder = folder / pointer["build"]
     if not (folder / MANIFEST).is_file():
-        raise StorageError(f"no finished dataset in {folder} (no {POINTER} or {MANIFEST}); run its pipeline again to resume")
+        raise StorageError(
+            f"no finished dataset in {folder} (no {POINTER} or {MANIFEST}); run its pipeline again to resume"
+        )
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         return Dataset(folder, manifest)
-    except (ValueError, KeyError) as error:
-        raise StorageError(f"damaged manifest {folder / MANIFEST}: {error}; restore it, or delete the build and run again") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"damaged manifest {folder / MANIFEST}: {type(error).__name__}: {error}; restore it, or delete the build "
+            "and run again"
+        ) from error
 
 
 class Dataset:
@@ -78,7 +86,8 @@ class Dataset:
         self.kind: str = manifest["kind"]
         self.version: str = manifest["version"]
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        self.sample_shape: tuple[int, ...] | None = tuple(manifest["sample_shape"]) if manifest["sample_shape"] else None
+        shape = manifest["sample_shape"]
+        self.sample_shape: tuple[int, ...] | None = tuple(shape) if shape else None
         self.layout = Layout(**manifest["layout"])
         self.statistics: dict[str, Any] = manifest["statistics"]
         self._maps: dict[int, np.ndarray | None] = {}
@@ -136,7 +145,19 @@ class Dataset:
 
     def _small(self, name: str) -> np.ndarray:
         """Read a whole per-sample array."""
-        return np.asarray(self._array(name)[:])
+        return self.column(name, 0, self.count)
+
+    def _check_files(self, name: str, shards: range) -> None:
+        """Refuse to read what is not there: Zarr would silently give zeros for a lost file."""
+        rest = {"images": ".0.0.0", "offsets": ".0"}.get(name, "")
+        for shard in shards:
+            path = self.path / GROUP / name / f"c.{shard}{rest}"
+            if not path.exists():
+                raise StorageError(f"missing shard {shard} of {self.name!r} ({path}); run verify")
+
+    def _shards_of(self, start: int, stop: int) -> range:
+        """Shards that hold the rows ``start`` to ``stop``."""
+        return range(start // self.layout.shard, -(-stop // self.layout.shard) if stop > start else 0)
 
     @cached_property
     def _labels(self) -> np.ndarray:
@@ -152,6 +173,7 @@ class Dataset:
 
     def column(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read rows of ``labels``, ``ids`` or ``split`` without reading the rest."""
+        self._check_files(name, self._shards_of(start, stop))
         return np.asarray(self._array(name)[start:stop])
 
     def labels(self) -> np.ndarray:
@@ -174,7 +196,7 @@ class Dataset:
         if self.kind == "texts":
             return self._read_texts(start, stop)
         out = np.empty((stop - start, *(self.sample_shape or ())), np.uint8)
-        for shard in range(start // self.layout.shard, -(-stop // self.layout.shard) if stop > start else 0):
+        for shard in self._shards_of(start, stop):
             low, high = self.layout.bounds(shard)
             first, last = max(start, low), min(stop, high)
             out[first - start : last - start] = self._shard_images(shard)[first - low : last - low]
@@ -192,7 +214,7 @@ class Dataset:
         ndarray of uint8, shape (n, height, width, channel), or list of str
         """
         rows = np.asarray(rows, np.int64)
-        if rows.size and not (0 <= rows.min() and rows.max() < self.count):
+        if rows.size and not (rows.min() >= 0 and rows.max() < self.count):
             raise IndexError(f"expected rows within 0 to {self.count - 1}, received {rows.min()} to {rows.max()}")
         shards = rows // self.layout.shard
         if self.kind == "texts":
@@ -212,28 +234,25 @@ class Dataset:
     def _shard_images(self, shard: int) -> np.ndarray:
         low, high = self.layout.bounds(shard)
         if shard not in self._maps:
+            self._check_files("images", range(shard, shard + 1))
             path = self.path / GROUP / "images" / f"c.{shard}.0.0.0"
-            try:
-                self._maps[shard] = map_shard(
-                    path, self.layout.chunk, self.layout.shard, high - low, self.sample_shape or ()
-                )
-            except FileNotFoundError:
-                # Zarr would silently read a lost file as zeros.
-                raise StorageError(f"missing shard {shard} of {self.name!r} ({path}); run verify") from None
+            self._maps[shard] = map_shard(
+                path, self.layout.chunk, self.layout.shard, high - low, self.sample_shape or ()
+            )
         held = self._maps[shard]
         return np.asarray(self._array("images")[low:high]) if held is None else held
 
     def _read_texts(self, start: int, stop: int) -> list[str]:
         texts: list[str] = []
         slot = self._array("values").chunks[0]
-        for shard in range(start // self.layout.shard, -(-stop // self.layout.shard) if stop > start else 0):
+        shards = self._shards_of(start, stop)
+        self._check_files("values", shards)
+        for shard in shards:
             low, high = self.layout.bounds(shard)
             offsets = self._offsets[max(start, low) : min(stop, high)]
             first, last = int(offsets[0, 0]), int(offsets[-1, 1])
             if not shard * slot <= first <= last <= (shard + 1) * slot:
                 raise StorageError(f"damaged offsets in shard {shard} of {self.name!r}; run verify")
-            if not (self.path / GROUP / "values" / f"c.{shard}").exists():
-                raise StorageError(f"missing shard {shard} of {self.name!r} ({self.path}); run verify")
             texts += unpack(np.asarray(self._array("values")[first : max(last, first)]), offsets, first)
         return texts
 

@@ -77,9 +77,14 @@ def create(path: Path, data: bytes) -> bool:
         return True
 
 
+def encode_json(document: str) -> bytes:
+    r"""Encode a JSON document as UTF-8; lone surrogates (from odd file names) become JSON's own escapes, ``\udc80``."""
+    return document.encode("utf-8", "backslashreplace")
+
+
 def replace_json(path: Path, value: Any) -> None:
     """Write a JSON document with `replace`."""
-    replace(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    replace(path, encode_json(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"))
 
 
 def remove_partials(folder: Path, pattern: str = "**/*") -> int:

@@ -58,8 +58,9 @@ class Batches(Iterator[dict[str, Any]]):
     def __init__(
         self, dataset: Dataset, batch_size: int, seed: int, epoch: int, split: str, shuffle: bool, drop_last: bool
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"expected a batch size of at least 1, received {batch_size}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"expected a whole batch size of at least 1, received {batch_size!r}")
+        seed, epoch, batch_size = int(seed), int(epoch), int(batch_size)  # NumPy's would not fit into a state of JSON
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
         rows = dataset.rows(split)
         if shuffle:
@@ -112,9 +113,12 @@ class Batches(Iterator[dict[str, Any]]):
         ValueError
             If the state is of other data, another epoch or other parameters.
         """
-        if (state["epoch"], state["fingerprint"]) != (self._epoch, self._fingerprint):
+        epoch, step = state.get("epoch"), state.get("step")
+        if (epoch, state.get("fingerprint")) != (self._epoch, self._fingerprint):
             raise ValueError(
                 f"expected a state of epoch {self._epoch} of this dataset and these parameters, received one of epoch "
-                f"{state['epoch']}; make the batches with the same dataset, batch size, seed, epoch and split"
+                f"{epoch}; make the batches with the same dataset, batch size, seed, epoch and split"
             )
-        self._step = int(state["step"])
+        if not isinstance(step, int) or not 0 <= step <= len(self):
+            raise ValueError(f"expected a state with a step from 0 to {len(self)}, received {step!r}")
+        self._step = step

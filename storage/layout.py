@@ -96,6 +96,9 @@ def plan_layout(
     """
     if count < 1:
         raise ValueError(f"expected at least 1 sample, received {count}; a dataset cannot be empty")
+    sizes = (shard_bytes, minimum_shard_bytes, minimum_shards, chunk_bytes)
+    if min(sizes) < 1:
+        raise ValueError(f"expected sizes of shards and chunks of at least 1, received {sizes}")
     total = count * max(sample_bytes, 1)
     for_size = -(-total // shard_bytes)
     for_work = min(minimum_shards, total // minimum_shard_bytes)

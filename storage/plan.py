@@ -20,7 +20,7 @@ def canonical(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """Hexadecimal SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def build_key(name: str, recipe: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 
-def map_shard(path: Path, layout_chunk: int, layout_shard: int, rows: int, sample_shape: tuple[int, ...]) -> np.ndarray | None:
+def map_shard(
+    path: Path, layout_chunk: int, layout_shard: int, rows: int, sample_shape: tuple[int, ...]
+) -> np.ndarray | None:
     """Map the samples of one shard of uncompressed uint8 images.
 
     A Zarr v3 shard cut along axis 0 is its inner chunks, one after the other, and an index of (offset, bytes) pairs

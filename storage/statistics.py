@@ -14,7 +14,9 @@ from storage.layout import SPLITS
 from storage.texts import byte_lengths
 
 
-def shard_statistics(values: np.ndarray | Sequence[str], labels: np.ndarray, split: np.ndarray, classes: int) -> dict[str, Any]:
+def shard_statistics(
+    values: np.ndarray | Sequence[str], labels: np.ndarray, split: np.ndarray, classes: int
+) -> dict[str, Any]:
     """Count and sum one shard.
 
     Parameters

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.dataset import Dataset, open_dataset
+from storage.documents import GROUP, read_pointer, seal
 from storage.durable import PARTIAL
 from storage.plan import digest
-from storage.writer import GROUP
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def verify(path: str | Path, *, strict: bool = True, advance: Callable[[int], An
     Verification
     """
     dataset = open_dataset(path)
-    problems = list(_manifest_problems(dataset))
+    problems = [*_pointer_problems(dataset, read_pointer(Path(path))), *_manifest_problems(dataset)]
     files = dataset.manifest["files"]
 
     def check(item: tuple[str, dict[str, Any]]) -> str | None:
@@ -65,9 +65,16 @@ def verify(path: str | Path, *, strict: bool = True, advance: Callable[[int], An
     return Verification(dataset.path, dataset.version, len(files), strict, tuple(problems))
 
 
+def _pointer_problems(dataset: Dataset, pointer: dict[str, Any] | None) -> Iterable[str]:
+    if pointer is not None and pointer["version"] != dataset.version:
+        yield f"damaged pointer: it says version {pointer['version'][:12]}, the manifest {dataset.version[:12]}"
+
+
 def _manifest_problems(dataset: Dataset) -> Iterable[str]:
+    if seal(dataset.manifest)["digest"] != dataset.manifest.get("digest"):
+        yield "damaged manifest: its content is not what was committed"
     fields = ("kind", "classes", "splits", "layout", "sample_shape", "slot_bytes")
-    content = {name: dataset.manifest[name] for name in fields}
+    content = {name: dataset.manifest.get(name) for name in fields}
     content["files"] = {k: v for k, v in dataset.manifest["files"].items() if not k.endswith("zarr.json")}
     if (found := digest(content)) != dataset.version:
         yield f"damaged manifest: its content has digest {found[:12]}, its version says {dataset.version[:12]}"

@@ -28,19 +28,11 @@ from typing import Any
 import numpy as np
 
 from storage import arrays, durable, statistics
+from storage.documents import GROUP, MANIFEST, PLAN, POINTER, RECORDS, read_pointer, read_record, seal
+from storage.errors import StorageError, clear_write_errors
 from storage.layout import SPLITS, VARIABLES
 from storage.plan import Plan, canonical, digest
 from storage.texts import pack
-
-GROUP = "data.zarr"
-RECORDS = "records"
-POINTER = "latest.json"
-MANIFEST = "manifest.json"
-PLAN = "plan.json"
-
-
-class StorageError(RuntimeError):
-    """A dataset that is unfinished, damaged or not what its plan says."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +79,16 @@ class Build:
         Raises
         ------
         StorageError
-            If there is not enough free disk space for what is missing.
+            If there is not enough free disk space for what is missing, or the folder cannot be written.
         """
-        for variable in VARIABLES[self.plan.kind]:
-            durable.make_folder(self.group / variable.name)
-        durable.make_folder(self.folder / RECORDS)
-        durable.remove_partials(self.folder)
-        document = (canonical(self.plan.to_json()) + "\n").encode()
-        if not durable.create(self.folder / PLAN, document) and (self.folder / PLAN).read_bytes() != document:
+        document = durable.encode_json(canonical(self.plan.to_json()) + "\n")
+        with clear_write_errors(f"dataset {self.plan.name!r} in {self.dataset}"):
+            for variable in VARIABLES[self.plan.kind]:
+                durable.make_folder(self.group / variable.name)
+            durable.make_folder(self.folder / RECORDS)
+            durable.remove_partials(self.folder)
+            created = durable.create(self.folder / PLAN, document)
+        if not created and (self.folder / PLAN).read_bytes() != document:
             raise StorageError(
                 f"the half-built dataset in {self.folder} was planned from other data (its source changed without a "
                 "change of size or time, or another version of duskflow began it); delete that folder and run again"
@@ -138,26 +132,54 @@ class Build:
         StorageError
             If the shard was committed before with other bytes: its producer is not a pure function.
         """
-        files: dict[str, dict[str, Any]] = {}
-        for key, data in arrays.encode_shard(self.plan, number, self._contents(number, shard)):
-            # The folders are synced once below, before the record; the name is durable only then.
-            durable.replace(self.group / key, data, sync_folder=False)
-            files[key] = {"bytes": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()}
-        for folder in {(self.group / key).parent for key in files}:
-            durable.fsync_folder(folder)
+        encoded = list(arrays.encode_shard(self.plan, number, self._contents(number, shard)))
+        files = {key: {"bytes": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()} for key, data in encoded}
         counted = statistics.shard_statistics(shard.values, shard.labels, shard.split, len(self.plan.classes))
         record = {"shard": number, "files": files, "statistics": counted}
-        if not durable.create(self.record_path(number), canonical(record).encode()):
-            there = json.loads(self.record_path(number).read_bytes())
-            if there != record:
-                raise StorageError(
-                    f"shard {number} of {self.plan.name!r} was committed before with other bytes; a source or noise "
-                    "must give the same samples for the same ids (no clock, no global random state)"
-                )
-        return sum(entry["bytes"] for entry in files.values())
+        # Asked before anything is written: the data of a committed shard must not be touched.
+        if not self._committed(number, record):
+            with clear_write_errors(f"shard {number} of {self.plan.name!r} in {self.dataset}"):
+                for key, data in encoded:
+                    # The folders are synced once below, before the record; the name is durable only then.
+                    durable.replace(self.group / key, data, sync_folder=False)
+                for folder in {(self.group / key).parent for key in files}:
+                    durable.fsync_folder(folder)
+                created = durable.create(self.record_path(number), durable.encode_json(canonical(record)))
+            if not created:
+                self._yield_to_other(number, record)
+        return sum(data.nbytes for _, data in encoded)
+
+    def _committed(self, number: int, record: dict[str, Any]) -> bool:
+        """Whether the shard is committed with this record; refuses if it is with another."""
+        try:
+            there = read_record(self.record_path(number))
+        except FileNotFoundError:
+            return False
+        if there != record:
+            raise StorageError(
+                f"shard {number} of {self.plan.name!r} was committed before with other bytes; a source or noise "
+                "must give the same samples for the same ids (no clock, no global random state)"
+            )
+        return True
+
+    def _yield_to_other(self, number: int, record: dict[str, Any]) -> None:
+        """Another writer has committed the shard while we wrote ours."""
+        try:
+            self._committed(number, record)
+        except StorageError:
+            # Our data may lie under its record: better not committed at all than committed with the wrong hash.
+            self.record_path(number).unlink(missing_ok=True)
+            raise
 
     def _contents(self, number: int, shard: Shard) -> dict[str, np.ndarray]:
         contents = {"labels": shard.labels, "ids": shard.ids, "split": shard.split}
+        for name, low, high in (("labels", -1, len(self.plan.classes)), ("split", 0, len(SPLITS))):
+            found = contents[name]
+            if found.size and not (low <= found.min() and found.max() < high):
+                raise ValueError(
+                    f"expected {name} of {self.plan.name!r} from {low} to {high - 1}, received {found.min()} to "
+                    f"{found.max()} in shard {number}"
+                )
         if self.plan.kind == "images":
             return {**contents, "images": np.ascontiguousarray(shard.values)}
         slot = int(self.plan.slot_bytes or 0)
@@ -180,11 +202,13 @@ class Build:
         Raises
         ------
         StorageError
-            If a shard is missing.
+            If a shard is missing or a record is damaged.
         """
         if missing := self.missing():
-            raise StorageError(f"{len(missing)} shards of {self.plan.name!r} are missing, first {missing[0]}; run again")
-        records = [json.loads(self.record_path(i).read_bytes()) for i in range(self.plan.layout.shards)]
+            raise StorageError(
+                f"{len(missing)} shards of {self.plan.name!r} are missing, first {missing[0]}; run again"
+            )
+        records = [read_record(self.record_path(i)) for i in range(self.plan.layout.shards)]
         content = {
             "kind": self.plan.kind,
             "classes": list(self.plan.classes),
@@ -196,9 +220,11 @@ class Build:
         }
         version = digest(content)
         merged = statistics.merge([record["statistics"] for record in records])
-        attributes = {"duskflow": {"name": self.plan.name, "version": version, "classes": list(self.plan.classes)}}
-        for name, data in arrays.metadata_files(self.plan, attributes).items():
-            durable.replace(self.group / name, data)
+        attributes: dict[str, object] = {
+            "duskflow": {"name": self.plan.name, "version": version, "classes": list(self.plan.classes)}
+        }
+        metadata = arrays.metadata_files(self.plan, attributes)
+        for name, data in metadata.items():
             content["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         manifest = {
             **content,
@@ -208,9 +234,13 @@ class Build:
             "recipe": self.plan.recipe,
             "statistics": merged,
         }
-        durable.replace_json(self.folder / MANIFEST, manifest)
-        pointer = {"build": f"builds/{self.folder.name}", "version": version}
-        durable.replace_json(Path(self.dataset) / POINTER, pointer)
+        with clear_write_errors(f"dataset {self.plan.name!r} in {self.dataset}"):
+            for name, data in metadata.items():
+                durable.replace(self.group / name, data)
+            durable.replace_json(self.folder / MANIFEST, seal(manifest))
+            pointer = {"build": f"builds/{self.folder.name}", "version": version}
+            durable.replace_json(Path(self.dataset) / POINTER, pointer)
+            durable.remove_partials(self.folder)  # of workers that were killed
         return version
 
 
@@ -228,18 +258,18 @@ def progress_of(dataset: Path, key: str) -> tuple[int, int] | None:
     -------
     (done, all) : tuple of int, or None
         Committed and planned shards; None if the build was never begun.
+
+    Raises
+    ------
+    StorageError
+        If its plan is damaged or of another version of duskflow.
     """
+    path = dataset / "builds" / key / PLAN
     try:
-        plan = Plan.from_json(json.loads((dataset / "builds" / key / PLAN).read_bytes()))
+        plan = Plan.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"damaged plan {path}: {error}; delete {path.parent} and run again") from error
     shards = plan.layout.shards
     return shards - len(Build(str(dataset), plan).missing()), shards
-
-
-def read_pointer(dataset: Path) -> dict[str, Any] | None:
-    """Read which build readers of a dataset see; None if none is finished."""
-    try:
-        return json.loads((dataset / POINTER).read_bytes())
-    except FileNotFoundError:
-        return None

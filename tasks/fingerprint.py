@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
-from importlib import import_module
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -195,8 +194,13 @@ def _code(code: CodeType) -> Any:
     return [code.co_code.hex(), constants, list(code.co_names)]
 
 
-@functools.cache
 def _folder(package: str) -> str:
-    folder = Path(str(import_module(package).__file__)).parent
-    content = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in sorted(folder.glob("*.py"))]
-    return digest(content)[:16]
+    spec = find_spec(package)
+    return files_version(Path(str(spec and spec.origin)).parent)
+
+
+@functools.cache
+def files_version(*paths: Path) -> str:
+    """Digest of Python files, and of those in folders."""
+    files = [file for path in paths for file in (sorted(path.glob("*.py")) if path.is_dir() else [path])]
+    return digest([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files])[:16]

@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,18 @@ def ingest(
     -------
     Dataset
     """
+    folder = str(Path(folder).absolute())  # a worker may have another working directory
     if len(source) == 0:
         raise ValueError(f"expected samples in {source!r}, received none; check its path")
     labels = _labels(source)
     codes = split.assign(source.splits, labels, seed)
     ids, splits = arrange(codes, seed)
     shared = _share(source, client, label)
-    shape, slot = None, None
+    shape: tuple[int, int, int] | None = None
+    slot = None
     if source.kind == "images":
-        shape = tuple(int(size) for size in source.sample_shape)
+        height, width, channels = map(int, source.sample_shape)
+        shape = (height, width, channels)
         arranged = plan_layout(len(ids), float(np.prod(shape)), **layout)
     else:
         lengths = _survey(shared, ids, client, label)
@@ -126,7 +130,7 @@ def _labels(source: Any) -> np.ndarray:
     labels, classes = np.asarray(labels), len(source.classes)
     if labels.shape != (len(source),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"expected {len(source)} labels as integers from {source!r}, received {labels.dtype} of shape {labels.shape}"
+            f"expected {len(source)} labels as integers from {source!r}, received {labels.dtype} {labels.shape}"
         )
     if labels.size and not (labels.min() >= -1 and labels.max() < classes):
         raise ValueError(

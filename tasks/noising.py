@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,9 @@ def add_noise(
     Dataset
     """
     if noise.kind != clean.kind:
-        raise ValueError(f"expected a noise for {clean.kind}, received {noise} for {noise.kind}; choose one of tasks.noise")
+        raise ValueError(
+            f"expected a noise for {clean.kind}, received {noise} for {noise.kind}; choose one of tasks.noise"
+        )
     slot = clean.manifest["slot_bytes"]
     plan = Plan(
         name=slug_of(noise),
@@ -80,7 +83,7 @@ def add_noise(
         slot_bytes=None if slot is None else math.ceil(slot * float(getattr(noise, "growth", 1.0))),
     )
     return build_dataset(
-        Build(folder, plan),
+        Build(str(Path(folder).absolute()), plan),
         noisy_shard,
         lambda number: (str(clean.path), noise, seed),
         client,
@@ -100,7 +103,9 @@ def noisy_shard(plan: Plan, number: int, clean_path: str, noise: Any, seed: int)
     noisy = noise(values, ids, seed=seed)
     if isinstance(values, np.ndarray):
         if not isinstance(noisy, np.ndarray) or noisy.shape != values.shape or noisy.dtype != values.dtype:
-            raise ValueError(f"expected {noise} to keep uint8 and shape {values.shape}, received {describe_array(noisy)}")
+            raise ValueError(
+                f"expected {noise} to keep uint8 and shape {values.shape}, received {describe_array(noisy)}"
+            )
     elif wrong := wrong_texts(noisy, len(values)):
         raise ValueError(f"expected {noise} to give a list of {len(values)} strings, received {wrong}")
     return Shard(noisy, labels, ids, split)

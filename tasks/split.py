@@ -59,8 +59,8 @@ class Split:
         own = np.zeros(len(labels), np.uint8) if own is None else np.asarray(own)
         if own.shape != labels.shape or not np.isin(own, (TRAIN, VALIDATION, TEST)).all():
             raise ValueError(
-                f"expected a split of 0 (train), 1 (validation) or 2 (test) for each of {len(labels)} samples, received "
-                f"{own.dtype} of shape {own.shape} with {np.unique(own)[:5].tolist()}"
+                f"expected a split of 0 (train), 1 (validation) or 2 (test) for each of {len(labels)} samples, "
+                f"received {own.dtype} of shape {own.shape} with {np.unique(own)[:5].tolist()}"
             )
         codes = own.astype(np.uint8)
         if not (codes == TEST).any():

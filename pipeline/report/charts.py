@@ -211,7 +211,7 @@ def epoch_ticks(epochs: int) -> list[int]:
     if epochs < 2:
         return [1]
     room = (epochs - 1) / 12
-    between = [int(tick) for tick in nice_ticks(1, epochs) if tick == int(tick)]
+    between = [int(tick) for tick in nice_ticks(1, epochs, wanted=6) if tick == int(tick)]
     return [1, *(tick for tick in between if 1 + room < tick < epochs - room), epochs]
 
 

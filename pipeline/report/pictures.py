@@ -56,7 +56,8 @@ def read_grids(path: Path) -> list[Grid]:
         When the file is damaged or an array has another shape or dtype.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because NumPy does not close what it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"expected examples in {path.name}, received an unreadable file ({error})") from error

@@ -17,15 +17,12 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, map_rows, open_blocks
-from tasks.methods.distances import slices
 from tasks.methods.inputs import check_matrix
 from tasks.methods.moments import column_moments, merge_moments
+from tasks.methods.scratch import Scratch, parts
 
 SAMPLE_ROWS = 16_384
 """Rows that the initial centres are chosen among (more if there are very many clusters)."""
-
-PART_VALUES = 1 << 18
-"""Values of a block that are worked on at a time, so that they stay in the processor's cache."""
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -300,25 +297,24 @@ def _nearest(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> tuple[
     """Return the nearest centre and the squared distance to it; centres are relative to the mean."""
     labels = np.empty(len(block), np.int32)
     squares = np.empty(len(block))
-    narrow = centers.astype(block.dtype)
-    for low, high, rows, nearest in _assigned(block, centers, mean):
+    for low, high, rows, nearest in _assigned(block, centers, mean, Scratch()):
         labels[low:high] = nearest
-        rows -= narrow[nearest]
+        rows -= centers.astype(block.dtype)[nearest]
         squares[low:high] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     return labels, squares
 
 
 def _assigned(
-    block: np.ndarray, centers: np.ndarray, mean: np.ndarray
+    block: np.ndarray, centers: np.ndarray, mean: np.ndarray, scratch: Scratch
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Go over the block in parts: where they lie, their centred rows, and the nearest centre of each."""
     dtype = block.dtype
     # ||c||^2 - 2 x.c ranks the centres; ||x||^2 is the same for all.
     factors, squares = (-2.0 * centers.T).astype(dtype), np.einsum("ij,ij->i", centers, centers).astype(dtype)
     shift = mean.astype(dtype)
-    for low, high in slices(len(block), max(1, PART_VALUES // block.shape[1])):
-        rows = block[low:high] - shift
-        ranking = rows @ factors
+    for low, high in parts(block):
+        rows = np.subtract(block[low:high], shift, out=scratch("rows", (high - low, block.shape[1]), dtype))
+        ranking = np.matmul(rows, factors, out=scratch("ranking", (high - low, len(centers)), dtype))
         ranking += squares
         yield low, high, rows, ranking.argmin(axis=1).astype(np.int32)
 
@@ -327,9 +323,12 @@ def _assign(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> _Sums:
     """Sum up the rows of each cluster."""
     sums = np.zeros(centers.shape)
     counts = np.zeros(len(centers), np.int64)
-    for low, high, rows, labels in _assigned(block, centers, mean):
+    scratch = Scratch()
+    for low, high, rows, labels in _assigned(block, centers, mean, scratch):
+        wide = scratch("wide", rows.shape, np.float64)
+        wide[:] = rows
         member = (np.ones(high - low), (labels, np.arange(high - low)))
-        sums += scipy.sparse.csr_matrix(member, (len(centers), high - low)) @ rows.astype(np.float64)
+        sums += scipy.sparse.csr_matrix(member, (len(centers), high - low)) @ wide
         counts += np.bincount(labels, minlength=len(centers))
     return _Sums(sums, counts)
 
@@ -349,14 +348,14 @@ def _merge_spread(a: _Spread, b: _Spread) -> _Spread:
 
 def _labels(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> np.ndarray:
     labels = np.empty(len(block), np.int32)
-    for low, high, _, nearest in _assigned(block, centers, mean):
+    for low, high, _, nearest in _assigned(block, centers, mean, Scratch()):
         labels[low:high] = nearest
     return labels
 
 
 def _distances(block: np.ndarray, centers: np.ndarray, mean: np.ndarray, dtype: Any) -> np.ndarray:
     result = np.empty((len(block), len(centers)), dtype)
-    for low, high in slices(len(block), max(1, PART_VALUES // block.shape[1])):
+    for low, high in parts(block):
         rows = block[low:high].astype(np.float64) - mean
         squares = np.einsum("ij,ij->i", rows, rows)[:, None] - 2.0 * rows @ centers.T
         squares += np.einsum("ij,ij->i", centers, centers)

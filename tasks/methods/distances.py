@@ -22,11 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.methods.scratch import PART_VALUES, Scratch, parts, slices
+
 NARROW_COLUMNS = 16
 """Up to this many columns the matrix product costs less than what follows it, and float64 decides more."""
-
-PAIR_VALUES = 1 << 21
-"""Values that exact distances are computed on at a time."""
 
 # What underflow can add to a product of scaled rows, with room to spare; the rows' largest norm is near 1.
 _UNDERFLOW = 1e-30
@@ -68,15 +67,16 @@ class Filter:
 
     def queries(self, rows: np.ndarray) -> Side:
         """Prepare rows for the left side of a product."""
-        scaled, squares = self._scaled(rows)
-        return Side(np.column_stack([scaled, np.ones(len(rows), self.dtype)]), squares)
+        side = self._scaled(rows)
+        side.rows[:, -1] = 1
+        return side
 
     def points(self, rows: np.ndarray) -> Side:
         """Prepare rows for the right side of a product."""
-        scaled, squares = self._scaled(rows)
+        side = self._scaled(rows)
         # The norm travels as one more column, so that the product is what a threshold can be compared with.
-        half = (0.5 * (1 - self.slack) * squares).astype(self.dtype)
-        return Side(np.column_stack([scaled, -half]), squares)
+        side.rows[:, -1] = -0.5 * (1 - self.slack) * side.squares
+        return side
 
     def threshold(self, queries: Side, reach: np.ndarray | float) -> np.ndarray:
         """Return for each query the smallest product that a point within `reach` (squared, scaled) can have."""
@@ -91,14 +91,15 @@ class Filter:
         """Return how far the upper bound lies above the lower one."""
         return 2 * self.slack * (query_squares + point_squares) + 2 * _UNDERFLOW
 
-    def _scaled(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scaled = np.empty(rows.shape, self.dtype)
-        squares = np.empty(len(rows))
-        for low, high in slices(len(rows), max(1, PAIR_VALUES // max(1, rows.shape[1]))):
-            part = (rows[low:high] - self.center) * self.scale
-            squares[low:high] = np.einsum("ij,ij->i", part, part)
-            scaled[low:high] = part
-        return scaled, squares
+    def _scaled(self, rows: np.ndarray) -> Side:
+        side = Side(np.empty((len(rows), rows.shape[1] + 1), self.dtype), np.empty(len(rows)))
+        scratch = Scratch()
+        for low, high in parts(rows):
+            part = np.subtract(rows[low:high], self.center, out=scratch("part", rows[low:high].shape, np.float64))
+            part *= self.scale
+            side.squares[low:high] = np.einsum("ij,ij->i", part, part)
+            side.rows[low:high, :-1] = part
+        return side
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,27 @@ def exact_squares(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) ->
         The same for the same two rows, wherever they stand: equal rows tie exactly.
     """
     squares = np.empty(len(i))
-    for low, high in slices(len(i), max(1, PAIR_VALUES // max(1, a.shape[1]))):
-        difference = a[i[low:high]].astype(np.float64)
-        difference -= b[j[low:high]]
+    scratch = Scratch()
+    for low, high in slices(len(i), max(1, PART_VALUES // max(1, a.shape[1]))):
+        shape = (high - low, a.shape[1])
+        # "clip" lets NumPy write straight into the buffer; the indices are in range.
+        left = np.take(a, i[low:high], axis=0, out=scratch("left", shape, a.dtype), mode="clip")
+        right = np.take(b, j[low:high], axis=0, out=scratch("right", shape, b.dtype), mode="clip")
+        difference = np.subtract(left, right, out=scratch("difference", shape, np.float64), dtype=np.float64)
         squares[low:high] = np.einsum("ij,ij->i", difference, difference)
     return squares
+
+
+def multiply(side: Side, points: Side, scratch: Scratch) -> np.ndarray:
+    """Return the products of queries and points; the next call overwrites them."""
+    shape = (len(side), len(points))
+    return np.matmul(side.rows, points.rows.T, out=scratch("products", shape, side.rows.dtype))
+
+
+def passing(products: np.ndarray, threshold: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """Return the flat positions of the products that reach their row's threshold."""
+    mask = np.greater_equal(products, threshold[:, None], out=scratch("mask", products.shape, bool))
+    return np.flatnonzero(mask)
 
 
 def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray, tile: int) -> Iterator[np.ndarray]:
@@ -161,12 +178,13 @@ def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray
         filter_ = Filter(filter_.center, filter_.scale, np.dtype(np.float64))
     reach = (radius * filter_.scale) ** 2
     queries, points = filter_.queries(a), filter_.points(b)
+    scratch = Scratch()
     for low, high in slices(len(a), tile):
         side = queries[low:high]
         threshold = filter_.threshold(side, reach)
         for left, right in slices(len(b), tile):
-            products = side.rows @ points.rows[left:right].T
-            hits = np.flatnonzero(products >= threshold[:, None])
+            products = multiply(side, points[left:right], scratch)
+            hits = passing(products, threshold, scratch)
             i, j = np.divmod(hits, right - left)
             lower = filter_.lower(side, i, products.ravel()[hits])
             width = filter_.width(side.squares[i], points.squares[left + j])
@@ -174,12 +192,6 @@ def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray
             near = np.ones(len(i), bool)
             near[doubtful] = exact_squares(a, b, low + i[doubtful], left + j[doubtful]) <= radius**2
             yield np.stack([low + i[near], left + j[near]])
-
-
-def slices(count: int, step: int) -> Iterator[tuple[int, int]]:
-    """Cut 0..count into runs of at most `step`."""
-    for low in range(0, count, step):
-        yield low, min(low + step, count)
 
 
 def _decisive(filter_: Filter, a: np.ndarray, b: np.ndarray, radius: float) -> bool:

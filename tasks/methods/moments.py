@@ -1,7 +1,7 @@
 """Count, mean and scatter of a matrix in one pass, in float64, without cancellation.
 
-Each part is centred on its own mean before anything is squared, and parts are merged by the pairwise formula of
-Chan, Golub and LeVeque; so one pass is as accurate as two.
+Each block is centred on its own mean before anything is squared, and blocks are merged by the pairwise formula of
+Chan, Golub and LeVeque; so one pass over the data is as accurate as two.
 
 References
 ----------
@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROWS = 4096
-"""Rows that are widened to float64 at a time."""
+from tasks.methods.scratch import PART_VALUES, Scratch, parts
+
+CROSS_VALUES = 1 << 21
+"""Values that a product of the Gram matrix is computed from at a time: 16 MB of float64."""
 
 
 class Moments(NamedTuple):
@@ -52,15 +54,17 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 
 
 def _moments(block: np.ndarray, cross: bool) -> Moments:
-    total = None
-    for low in range(0, len(block), ROWS):
-        rows = block[low : low + ROWS].astype(np.float64)
-        mean = rows.mean(axis=0)
-        rows -= mean
-        # NumPy sees that both factors are one array and computes half of the product.
-        scatter = rows.T @ rows if cross else np.einsum("ij,ij->j", rows, rows)
-        part = Moments(len(rows), mean, scatter)
-        total = part if total is None else merge_moments(total, part)
-    if total is None:
+    if not len(block):
         raise ValueError("expected at least one row, received an empty block; drop empty blocks")
-    return total
+    columns = block.shape[1]
+    scratch = Scratch()
+    mean = block.mean(axis=0, dtype=np.float64)
+    total = np.zeros((columns, columns) if cross else columns)
+    for low, high in parts(block, CROSS_VALUES if cross else PART_VALUES):
+        rows = np.subtract(block[low:high], mean, out=scratch("rows", (high - low, columns), np.float64))
+        if cross:
+            # NumPy sees that both factors are one array and computes half of the product.
+            total += np.matmul(rows.T, rows, out=scratch("product", total.shape, np.float64))
+        else:
+            total += np.einsum("ij,ij->j", rows, rows)
+    return Moments(len(block), mean, total)

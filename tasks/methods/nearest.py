@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.methods.distances import Filter, Side, exact_squares, slices
+from tasks.methods.distances import Filter, Side, exact_squares, multiply, passing
+from tasks.methods.scratch import Scratch, slices
 
 TILE_QUERIES = 2048
 TILE_POINTS = 1024
@@ -58,8 +59,9 @@ def nearest_in_block(
     """
     filter_ = Filter.over(block, *queries, center=center)
     points = filter_.points(block)
+    scratch = Scratch()
     found = [
-        _nearest_of_tile(block, start, targets, part[low:high], k, filter_, points)
+        _nearest_of_tile(block, start, targets, part[low:high], k, filter_, points, scratch)
         for part in queries
         for low, high in slices(len(part), TILE_QUERIES)
     ]
@@ -75,9 +77,16 @@ def merge_neighbors(a: Neighbors, b: Neighbors) -> Neighbors:
 
 
 def _nearest_of_tile(
-    block: np.ndarray, start: int, targets: np.ndarray, queries: np.ndarray, k: int, filter_: Filter, points: Side
+    block: np.ndarray,
+    start: int,
+    targets: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    filter_: Filter,
+    points: Side,
+    scratch: Scratch,
 ) -> Neighbors:
-    rows, places = _candidates(filter_.queries(queries), points, k, filter_)
+    rows, places = _candidates(filter_.queries(queries), points, k, filter_, scratch)
     squares = exact_squares(queries, block, rows, places)
     order = np.lexsort((places, squares, rows))
     rows, places, squares = rows[order], places[order], squares[order]
@@ -95,17 +104,19 @@ def _nearest_of_tile(
     return answer
 
 
-def _candidates(side: Side, points: Side, k: int, filter_: Filter) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    side: Side, points: Side, k: int, filter_: Filter, scratch: Scratch
+) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs (query, point) among which are the k nearest points of every query."""
     reach = np.full(len(side), np.inf)
     rows, places = np.empty(0, np.int64), np.empty(0, np.int64)
     lower, upper = np.empty(0), np.empty(0)
     for left, right in slices(len(points), TILE_POINTS):
-        products = side.rows @ points.rows[left:right].T
+        products = multiply(side, points[left:right], scratch)
         squares = points.squares[left:right]
         if left == 0:
             reach = _first_reach(products, side, squares, k, filter_)
-        hits = np.flatnonzero(products >= filter_.threshold(side, reach)[:, None])
+        hits = passing(products, filter_.threshold(side, reach), scratch)
         i, j = np.divmod(hits, right - left)
         below = filter_.lower(side, i, products.ravel()[hits])
         above = below + filter_.width(side.squares[i], squares[j])

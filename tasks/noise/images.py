@@ -140,12 +140,13 @@ class SaltAndPepper:
         ids = check_images(samples, ids)
         key = key_of(seed, "salt and pepper", epoch)
         n, height, width, channels = samples.shape
-        out = samples.copy().reshape(n, height * width, channels)
+        pixels = height * width
+        out = samples.copy().reshape(n, pixels, channels)
         # The 16 random bits of a pixel: the lowest 2k values are hit, even ones black and odd ones white.
         hits = 2 * round(self._amount * _LEVELS / 2)
-        step = _blocks(n, height * width).step
-        for low in _blocks(n, height * width):
-            lanes = words(key, ids[low : low + step], math.ceil(height * width / 4)).view(np.uint16)[:, : height * width]
+        step = _blocks(n, pixels).step
+        for low in _blocks(n, pixels):
+            lanes = words(key, ids[low : low + step], math.ceil(pixels / 4)).view(np.uint16)[:, :pixels]
             hit = lanes < hits
             out[low : low + step][hit] = np.where(lanes[hit] & 1, np.uint8(255), np.uint8(0))[:, None]
         return out.reshape(samples.shape)

@@ -31,9 +31,7 @@ class Noise(Protocol):
         ...
 
 
-def choose(
-    noise: object, name: str, value: float | None, severity: int | None, table: tuple[float, ...], high: float
-) -> float:
+def choose(noise: object, name: str, value: Any, severity: Any, table: tuple[float, ...], high: float) -> float:
     """Give the strength of a noise, by its parameter or by severity.
 
     What was given is kept as a plain number: ``numpy.int64(3)`` prints and names its dataset like 3.
@@ -52,7 +50,7 @@ def choose(
             raise ValueError(f"expected a severity of 1, 2, 3, 4 or 5 for {kind}, received {severity!r}")
         object.__setattr__(noise, "severity", int(severity))
         return table[int(severity) - 1]
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= high:
         raise ValueError(f"expected {kind} with {name} above 0 and at most {high:g}, received {value!r}")
     object.__setattr__(noise, name, float(value))
     return float(value)
@@ -94,7 +92,9 @@ def check_images(samples: Any, ids: np.ndarray) -> np.ndarray:
     """Accept uint8 images (n, height, width, channel) with an id each."""
     if not isinstance(samples, np.ndarray) or samples.dtype != np.uint8 or samples.ndim != 4:
         found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise TypeError(f"expected images as uint8 of shape (n, height, width, channel), received {found}; convert first")
+        raise TypeError(
+            f"expected images as uint8 of shape (n, height, width, channel), received {found}; convert first"
+        )
     return check_ids(samples, ids)
 
 

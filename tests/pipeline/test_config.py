@@ -163,7 +163,6 @@ def test_settings__survive_a_context_that_began_before_them():
         ({"cluster": {"connect-timeout": 0}}, "expected a time"),
         ({"cluster": {"local-directory": 5}}, "expected a text or null"),
         ({"cluster": {"kind": ""}}, "expected a text"),
-        ({"storage": {"fsync": "yes"}}, "expected true or false"),
         ({"progress": {"style": "fancy"}}, "expected one of auto, bars, lines, none"),
         ({"cluster": {"workers": {"gpu": 3}}}, r"unknown setting duskflow\.cluster\.workers\.gpu"),
     ],

@@ -197,6 +197,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def report(images: dict[str, Any], texts: dict[str, Any], save: Callable[..., Path], tmp_path: Path) -> str:
     hostile = "<script>document.title = 'taken over'</script>"
     images["classes"][0] = hostile
+    # Every share from 10 % to 100 %, right and wrong: each tone of the heat table.
+    shares = [[10 * (row + 1) if row == column else 0 for column in range(10)] for row in range(10)]
+    for row in range(9):
+        shares[row][9] = 100 - shares[row][row]
+    images["results"][0]["scores"][0]["confusion"] = shares
     images["results"][0]["label"] = hostile + "with_a_label_that_has_no_place_to_break" * 3
     runs = [save(images, "fashion"), save(texts, "reviews", examples=False)]
     return write_report(runs, tmp_path / "report.html").as_uri()
