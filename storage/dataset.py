@@ -130,7 +130,7 @@ class Dataset:
             If the dataset has no such split.
         """
         if split not in self.manifest["splits"]:
-            raise ValueError(f"expected a split of {list(self.manifest['splits'])}, received {split!r}")
+            raise ValueError(f"expected a split of {list(self.splits)}, received {split!r}")
         return slice(*self.manifest["splits"][split])
 
     @cached_property

@@ -108,7 +108,7 @@ def _mistakes(table: np.ndarray, names: Sequence[str], most: int = 3) -> tuple[M
 
 def _most_mistaken(table: np.ndarray) -> list[int]:
     """The classes with the most mistakes, as true or predicted class, in their own order."""
-    wrong = table.sum(axis=0) + table.sum(axis=1) - 0
+    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * table.diagonal()
     return sorted(int(index) for index in np.argsort(-wrong, kind="stable")[:KEPT_CLASSES])
 
 

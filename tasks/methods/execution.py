@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 label: ContextVar[str | None] = ContextVar("duskflow_step_label", default=None)
 """Name of the step that is running; the keys of its tasks begin with it. A thread starts without one: set it there."""
 
+INLINE_BYTES = 1 << 20
+"""Up to so many bytes, copies included, a value that all calls share travels inside their tasks."""
+
 FAN_IN = 8
 """Partial results that one task of a reduction combines; bounds its memory to that many partial results."""
 
@@ -41,6 +44,10 @@ class Piece:
 
     def read(self) -> np.ndarray:
         return self.finish(dask.get(self.graph, self.key))
+
+    def __dask_tokenize__(self) -> Hashable:
+        # Dask names every graph that it is given; the key stands for what is below it.
+        return self.key
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +215,7 @@ class Scheduled:
         graph: dict[Hashable, Any] = {}
         # Handles that the caller must hold until the graph is on its way; Dask would forget them before.
         held: list = []
-        common = [self._shared(graph, held, f"{stem}-shared", i, value) for i, value in enumerate(shared)]
+        common = [self._shared(graph, held, stem, i, value, len(calls)) for i, value in enumerate(shared)]
         seen: dict[int, TaskRef] = {}
         merged: set[int] = set()
         keys: list = []
@@ -219,16 +226,18 @@ class Scheduled:
             keys.append(key)
         return graph, keys, held
 
-    def _shared(self, graph: dict[Hashable, Any], held: list, stem: str, position: int, value: Any) -> Any:
-        # One node that the workers pass on among themselves, not a copy per task.
+    def _shared(
+        self, graph: dict[Hashable, Any], held: list, stem: str, position: int, value: Any, copies: int
+    ) -> Any:
         if _is_future(value):
             return TaskRef(value.key)
-        if not isinstance(value, np.ndarray):
+        if not isinstance(value, np.ndarray) or value.nbytes * copies <= INLINE_BYTES:
             return value
+        # One node that the workers pass on among themselves, not a copy per task.
         if self.client is not None and value.nbytes > self._message_bytes():
-            held.append(self._put_large(stem, value, self._message_bytes()))
+            held.append(self._put_large(f"{stem}-shared", value, self._message_bytes()))
             return TaskRef(held[-1].key)
-        key = (stem, position)
+        key = (f"{stem}-shared", position)
         graph[key] = DataNode(key, value)
         return TaskRef(key)
 

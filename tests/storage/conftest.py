@@ -35,74 +35,89 @@ def cut(layout: Layout, values: np.ndarray | Sequence[str], labels: np.ndarray, 
     return [Shard(values[low:high], labels[low:high], ids[low:high], codes[low:high]) for low, high in bounds]
 
 
+def make_images(
+    folder: Path,
+    count: int = 23,
+    shape: tuple[int, int, int] = (5, 3, 1),
+    shard: int = 8,
+    chunk: int = 4,
+    *,
+    seed: int = 0,
+    values: np.ndarray | None = None,
+) -> Made:
+    """A build of random images and its shards, nothing written yet."""
+    rng = np.random.default_rng(seed)
+    layout, splits = Layout(count, shard, chunk), splits_of(count)
+    plan = Plan(
+        name="clean",
+        kind="images",
+        layout=layout,
+        recipe={"seed": seed},
+        sample_shape=shape,
+        classes=("cat", "dog", "élan"),
+        splits=splits,
+    )
+    if values is None:
+        values = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+    labels = rng.integers(-1, 3, count)
+    return Build(str(folder), plan), cut(layout, values, labels, splits)
+
+
+def make_texts(folder: Path, texts: Sequence[str], shard: int = 3) -> Made:
+    """A build of the given texts and its shards, nothing written yet."""
+    layout, splits = Layout(len(texts), shard, shard), splits_of(len(texts))
+    lengths = byte_lengths(texts)
+    slot = max(int(lengths[slice(*layout.bounds(i))].sum()) for i in range(layout.shards))
+    plan = Plan(
+        name="reviews",
+        kind="texts",
+        layout=layout,
+        recipe={},
+        classes=("bad", "good"),
+        splits=splits,
+        slot_bytes=max(1, slot),
+    )
+    return Build(str(folder), plan), cut(layout, texts, np.arange(len(texts)) % 2, splits)
+
+
+def write(made: Made) -> Dataset:
+    """Write all shards of a build, finish it, and open it."""
+    build, shards = made
+    build.begin()
+    for number, shard in enumerate(shards):
+        build.write_shard(number, shard)
+    build.finish()
+    return open_dataset(build.dataset)
+
+
 @pytest.fixture
 def image_build(tmp_path: Path) -> Callable[..., Made]:
-    """A build of random images and its shards, nothing written yet."""
-
-    def make(
-        count: int = 23,
-        shape: tuple[int, int, int] = (5, 3, 1),
-        shard: int = 8,
-        chunk: int = 4,
-        *,
-        seed: int = 0,
-        folder: str = "clean",
-        values: np.ndarray | None = None,
-    ) -> Made:
-        rng = np.random.default_rng(seed)
-        layout, splits = Layout(count, shard, chunk), splits_of(count)
-        plan = Plan(
-            name="clean",
-            kind="images",
-            layout=layout,
-            recipe={"seed": seed},
-            sample_shape=shape,
-            classes=("cat", "dog", "élan"),
-            splits=splits,
-        )
-        if values is None:
-            values = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-        labels = rng.integers(-1, 3, count)
-        return Build(str(tmp_path / folder), plan), cut(layout, values, labels, splits)
-
-    return make
+    """Makes builds of images in folders of the test."""
+    return lambda *sizes, folder="clean", **options: make_images(tmp_path / folder, *sizes, **options)
 
 
 @pytest.fixture
 def text_build(tmp_path: Path) -> Callable[..., Made]:
-    """A build of the given texts and its shards, nothing written yet."""
-
-    def make(texts: Sequence[str], shard: int = 3, *, folder: str = "reviews") -> Made:
-        layout, splits = Layout(len(texts), shard, shard), splits_of(len(texts))
-        lengths = byte_lengths(texts)
-        slot = max(int(lengths[slice(*layout.bounds(i))].sum()) for i in range(layout.shards))
-        plan = Plan(
-            name="reviews",
-            kind="texts",
-            layout=layout,
-            recipe={},
-            classes=("bad", "good"),
-            splits=splits,
-            slot_bytes=max(1, slot),
-        )
-        return Build(str(tmp_path / folder), plan), cut(layout, texts, np.arange(len(texts)) % 2, splits)
-
-    return make
+    """Makes builds of texts in folders of the test."""
+    return lambda texts, *sizes, folder="reviews", **options: make_texts(tmp_path / folder, texts, *sizes, **options)
 
 
-@pytest.fixture
-def commit() -> Callable[..., Dataset]:
+@pytest.fixture(scope="session")
+def commit() -> Callable[[Made], Dataset]:
     """Writes all shards of a build, finishes it, and opens it."""
-
-    def write(made: Made) -> Dataset:
-        build, shards = made
-        build.begin()
-        for number, shard in enumerate(shards):
-            build.write_shard(number, shard)
-        build.finish()
-        return open_dataset(build.dataset)
-
     return write
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """50 images in 7 shards, to be read only."""
+    return write(make_images(tmp_path_factory.mktemp("images"), 50))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """50 texts in 8 shards, to be read only."""
+    return write(make_texts(tmp_path_factory.mktemp("texts"), [f"text {i}" for i in range(50)], 7))
 
 
 TEXTS = [

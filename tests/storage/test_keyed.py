@@ -99,7 +99,8 @@ def test_words__do_not_depend_on_the_block_size(monkeypatch, block):
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(0, 20), st.integers(0, MASK))
 def test_words__of_an_id_depend_on_nothing_else(ids, count, key):
     together = words(key, np.array(ids, np.int64), count)
-    assert together.shape == (len(ids), count) and together.dtype == np.dtype("<u8")
+    assert together.shape == (len(ids), count)
+    assert together.dtype == np.dtype("<u8")
     for row, sample in zip(together, ids, strict=True):
         np.testing.assert_array_equal(words(key, np.array([sample]), count + 3)[0, :count], row)
 
@@ -177,7 +178,8 @@ def test_words__of_one_sample_are_independent():
 def test_uniforms__are_53_bit_fractions():
     drawn = uniforms(key_of(0, "test"), np.arange(2_000), 50)
     np.testing.assert_array_equal(drawn, (words(key_of(0, "test"), np.arange(2_000), 50) >> np.uint64(11)) / 2**53)
-    assert drawn.min() >= 0 and drawn.max() < 1
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
     assert stats.kstest(drawn.ravel(), "uniform").pvalue > 1e-3
 
 

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import storage
+from storage import feed
+
+
+@pytest.fixture(params=["images", "texts"])
+def dataset(request):
+    return request.getfixturevalue(request.param)
+
+
+def ids(batches) -> list[list[int]]:
+    return [batch["ids"].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_batches__hold_every_row_of_the_split_once(dataset, split):
+    held = list(storage.batches(dataset, 8, split=split))
+    rows = np.concatenate([batch["rows"] for batch in held])
+    wanted = dataset.rows(split)
+    np.testing.assert_array_equal(np.sort(rows), np.arange(wanted.start, wanted.stop))
+    for batch in held:
+        np.testing.assert_array_equal(batch["values"], dataset.take(batch["rows"]))
+        np.testing.assert_array_equal(batch["labels"], dataset.labels()[batch["rows"]])
+        np.testing.assert_array_equal(batch["ids"], dataset.ids()[batch["rows"]])
+
+
+def test_batches__values_belong_to_their_rows(image_build, commit):
+    made = image_build(50)
+    everything = np.concatenate([shard.values for shard in made[1]])
+    for batch in storage.batches(commit(made), 7, seed=3):
+        np.testing.assert_array_equal(batch["values"], everything[batch["rows"]])
+        assert batch["values"].dtype == np.uint8
+
+
+def test_batches__take_a_path(images):
+    path = images.path.parent.parent
+    assert ids(storage.batches(path, 8)) == ids(storage.batches(str(path), 8)) == ids(storage.batches(images, 8))
+
+
+def test_batches__the_order_does_not_depend_on_the_batch_size(images):
+    orders = [list(itertools.chain(*ids(storage.batches(images, size, seed=5)))) for size in (1, 3, 8, 35, 1000)]
+    assert all(order == orders[0] for order in orders)
+
+
+def test_batches__the_order_changes_with_seed_and_epoch(images):
+    orders = {str(ids(storage.batches(images, 8, seed=s, epoch=e))) for s, e in [(0, 0), (1, 0), (0, 1)]}
+    assert len(orders) == 3
+
+
+def test_batches__numpy_seeds_are_the_same_seeds(images):
+    assert ids(storage.batches(images, np.int64(8), seed=np.int64(3))) == ids(storage.batches(images, 8, seed=3))
+    state = storage.batches(images, np.int64(8), seed=np.int64(3), epoch=np.int64(1)).state_dict()
+    storage.batches(images, 8, seed=3, epoch=1).load_state_dict(json.loads(json.dumps(state)))
+
+
+def test_batches__unshuffled_in_storage_order(images):
+    rows = np.concatenate([batch["rows"] for batch in storage.batches(images, 8, split="test", shuffle=False)])
+    np.testing.assert_array_equal(rows, np.arange(40, 50))
+
+
+@pytest.mark.parametrize(
+    ("size", "drop_last", "lengths"),
+    [(8, False, [8, 8, 8, 8, 3]), (8, True, [8, 8, 8, 8]), (35, True, [35]), (36, True, [])],
+)
+def test_batches__len_and_last_batch(images, size, drop_last, lengths):
+    batches = storage.batches(images, size, drop_last=drop_last)
+    assert len(batches) == len(lengths)
+    assert [len(batch["ids"]) for batch in batches] == lengths
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    size=st.integers(1, 40),
+    seed=st.integers(0, 3),
+    epoch=st.integers(0, 2),
+    drop_last=st.booleans(),
+    taken=st.integers(0, 40),
+)
+def test_load_state_dict__goes_on_where_it_was(images, size, seed, epoch, drop_last, taken):
+    options = {"seed": seed, "epoch": epoch, "drop_last": drop_last}
+    uninterrupted = ids(storage.batches(images, size, **options))
+    interrupted = storage.batches(images, size, **options)
+    before = ids(itertools.islice(interrupted, taken))
+    state = json.loads(json.dumps(interrupted.state_dict()))
+    resumed = storage.batches(images, size, **options)
+    resumed.load_state_dict(state)
+    assert before + ids(resumed) == uninterrupted
+
+
+def test_getitem__does_not_move_the_iterator(images):
+    batches = storage.batches(images, 8)
+    third = batches[2]["ids"].tolist()
+    assert ids(batches)[2] == third
+    for step in (-1, 5):
+        with pytest.raises(IndexError, match=f"expected a batch from 0 to 4, received {step}"):
+            batches[step]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 9}, {"seed": 1}, {"epoch": 1}, {"split": "test"}, {"shuffle": False}, {"drop_last": True}],
+)
+def test_load_state_dict__refuses_a_state_of_other_batches(images, options):
+    state = storage.batches(images, **{"batch_size": 8, **options}).state_dict()
+    with pytest.raises(ValueError, match="expected a state of epoch 0 of this dataset and these parameters"):
+        storage.batches(images, 8).load_state_dict(state)
+
+
+def test_load_state_dict__refuses_a_state_of_other_data(images, image_build, commit):
+    other = commit(image_build(50, seed=1, folder="other"))
+    with pytest.raises(ValueError, match="expected a state of epoch 0 of this dataset"):
+        storage.batches(images, 8).load_state_dict(storage.batches(other, 8).state_dict())
+
+
+@pytest.mark.parametrize("step", [-1, 99, None, "1"])
+def test_load_state_dict__refuses_a_step_that_is_not_there(images, step):
+    batches = storage.batches(images, 8)
+    with pytest.raises(ValueError, match=f"expected a state with a step from 0 to 5, received {step!r}"):
+        batches.load_state_dict({**batches.state_dict(), "step": step})
+
+
+def test_load_state_dict__refuses_what_is_no_state(images):
+    with pytest.raises(ValueError, match="received one of epoch None"):
+        storage.batches(images, 8).load_state_dict({})
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "8"])
+def test_batches__refuse_a_batch_size(images, size):
+    with pytest.raises(ValueError, match=f"expected a whole batch size of at least 1, received {size!r}"):
+        storage.batches(images, size)
+
+
+def test_batches__refuse_an_unknown_split(images):
+    with pytest.raises(ValueError, match=r"expected a split of \['train', 'validation', 'test'\], received 'holdout'"):
+        storage.batches(images, split="holdout")
+
+
+def test_batches__split_into_windows_still_hold_every_row(images, monkeypatch):
+    monkeypatch.setattr(feed, "WINDOW_BYTES", 2 * 8 * 15)
+    small = list(itertools.chain(*ids(storage.batches(images, 8))))
+    assert sorted(small) == sorted(images.ids()[:35].tolist())
+    monkeypatch.undo()
+    assert small != list(itertools.chain(*ids(storage.batches(images, 8))))
