@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,9 +132,16 @@ class _OwnClient(Client):
     """A client that takes the cluster along which was started for it."""
 
     def close(self, *args: Any, **kwargs: Any) -> None:
+        cluster, name = self.cluster, self.id
         super().close(*args, **kwargs)
-        if self.cluster is not None:
-            self.cluster.close()
+        if cluster is None:
+            return
+        # The scheduler hears of the client's end a moment later. Until then it would take the workers that stop for
+        # the loss of results that someone still wants, and warn.
+        patience = time.monotonic() + 1
+        while name in getattr(cluster.scheduler, "clients", ()) and time.monotonic() < patience:
+            time.sleep(0.005)
+        cluster.close()
 
 
 def _start(settings: ClusterSettings) -> Client:

@@ -187,10 +187,12 @@ class Execution:
     def fit_method(self, label: str, method: Any, fingerprint: str, features: Any) -> dict[str, Any]:
         """Fit a method on the clean training split and score it on every dataset."""
         from tasks.evaluation import evaluate_method
-        from tasks.methods.blocks import step_label
+        from tasks.methods.execution import label as task_label
 
         self.bar(label, 1 + len(self.datasets), "stages")
-        with self.client.as_current(), step_label(label):
+        # Each step has a thread of its own, and with it a context of its own: nothing to reset.
+        task_label.set(label)
+        with self.client.as_current():
             return evaluate_method(
                 seeded(method, self.pipeline.seed),
                 self.datasets[CLEAN],

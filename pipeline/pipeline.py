@@ -84,7 +84,7 @@ class Pipeline:
         """Methods and networks by the names they have in the report; a repeated one gets a number."""
         named: dict[str, Any] = {}
         for step in (*self.methods, *self.networks):
-            written = " ".join(str(step).split())  # scikit-learn breaks long ones into lines
+            written = _written(step)
             label, number = written, 2
             while label in named:
                 label, number = f"{written} #{number}", number + 1
@@ -130,6 +130,14 @@ class Pipeline:
         from pipeline.execution import execute
 
         return execute(self, Path(root), client)
+
+
+def _written(step: Any) -> str:
+    """Print a step as it was written, on one line; a scikit-learn pipeline as its steps."""
+    inner = getattr(step, "steps", None)
+    if isinstance(inner, list) and inner and all(isinstance(part, tuple) and len(part) == 2 for part in inner):
+        return " + ".join(_written(part) for _, part in inner)
+    return " ".join(str(step).split())  # scikit-learn breaks long ones into lines
 
 
 def _check_source(source: Any) -> None:

@@ -85,6 +85,8 @@ class Dataset:
         self.name: str = manifest["name"]
         self.kind: str = manifest["kind"]
         self.version: str = manifest["version"]
+        if not isinstance(self.version, str) or not isinstance(manifest["files"], dict):
+            raise TypeError("expected a version as text and files by name")
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         shape = manifest["sample_shape"]
         self.sample_shape: tuple[int, ...] | None = tuple(shape) if shape else None
@@ -260,4 +262,5 @@ class Dataset:
         """Open as a lazy `xarray.Dataset`, a Dask chunk per shard."""
         import xarray
 
-        return xarray.open_zarr(self.path / GROUP, consolidated=True, zarr_format=3)
+        chunks = {"sample": self.layout.shard}  # by default it would take the inner chunks of a shard
+        return xarray.open_zarr(self.path / GROUP, chunks=chunks, consolidated=True, zarr_format=3)

@@ -80,7 +80,9 @@ def _manifest_problems(dataset: Dataset) -> Iterable[str]:
         yield f"damaged manifest: its content has digest {found[:12]}, its version says {dataset.version[:12]}"
 
 
-def _file_problem(path: Path, name: str, entry: dict[str, Any], strict: bool) -> str | None:
+def _file_problem(path: Path, name: str, entry: Any, strict: bool) -> str | None:
+    if not isinstance(entry, dict) or not {"bytes", "sha256"} <= set(entry):
+        return f"unknown {name}: the manifest does not say what it should be"
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:

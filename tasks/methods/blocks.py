@@ -7,7 +7,6 @@ over, other data is read again in every pass. On a NumPy array the blocks are vi
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from typing import Any
 import dask
 import numpy as np
 
-from tasks.methods.execution import Engine, Node, Piece, choose_engine, step_name
+from tasks.methods.execution import Engine, choose_engine, step_name
+from tasks.methods.reading import Ledger, finish_block, sources_of, working_dtype
 
 CACHE_FRACTION = 0.3
 """Share of the workers' memory that all fits of this process together may fill with data kept for further passes."""
@@ -25,8 +25,7 @@ CACHE_FRACTION = 0.3
 VIEW_BYTES = 32 << 20
 """Size of the row blocks that an array in this process is cut into; bounds what a pass allocates beside it."""
 
-LITERAL_BYTES = 1 << 20
-"""Largest object that a task which reads its own block may carry in its graph although other blocks use it too."""
+_LEDGER = Ledger()
 
 
 class Blocks:
@@ -162,7 +161,7 @@ def check_dask_matrix(X: Any, name: str = "X") -> Any:
         If it is not two-dimensional, not numeric, has no rows or columns, or has chunks of unknown size.
     """
     if X.ndim != 2:
-        raise ValueError(f"expected 2D array for {name}, received {X.ndim}D array instead; reshape it to (rows, columns)")
+        raise ValueError(f"expected 2D array for {name}, received {X.ndim}D array instead; reshape it")
     if np.isnan(np.sum(X.shape)):
         raise ValueError(
             f"expected a Dask array with known chunk sizes for {name}, received chunks of unknown size; "
@@ -175,12 +174,6 @@ def check_dask_matrix(X: Any, name: str = "X") -> Any:
     if X.shape[1] == 0:
         raise ValueError(f"expected at least one column in {name}, received shape {X.shape}")
     return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
-
-
-def working_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the float type that holds the values: float32 for float32 and for integers of up to 16 bits."""
-    narrow = dtype == np.float32 or dtype.itemsize <= 2
-    return np.dtype(np.float32 if narrow else np.float64)
 
 
 @contextmanager
@@ -217,7 +210,7 @@ def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = N
             X = check_dask_matrix(X)
             dtype = working_dtype(X.dtype)
             finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name)
-            kept = [(source, n) for source, n in zip(_sources(X, finish), X.chunks[0], strict=True) if n]
+            kept = [(source, n) for source, n in zip(sources_of(X, finish), X.chunks[0], strict=True) if n]
             blocks = Blocks([s for s, _ in kept], [n for _, n in kept], X.shape[1], dtype, engine, name)
             if passes > 1:
                 release = _cache(blocks, X)
@@ -262,7 +255,7 @@ def collect(array: Any, phase: str = "collect", name: str = "collect") -> np.nda
         array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
     engine = choose_engine(array)
     try:
-        calls = [(source,) for source in _sources(array, np.asarray)]
+        calls = [(source,) for source in sources_of(array, np.asarray)]
         parts = engine.fetch(engine.map(step_name(phase, name), np.asarray, calls))
     finally:
         engine.close()
@@ -303,18 +296,6 @@ def map_rows(
     )
 
 
-def finish_block(block: Any, columns: int, dtype: np.dtype, name: str) -> np.ndarray:
-    """Turn what a task read into a checked block of floats."""
-    from sklearn.utils import assert_all_finite
-
-    block = np.asarray(block)
-    if block.ndim != 2 or block.shape[1] != columns:
-        raise ValueError(f"expected a block of shape (rows, {columns}), received {block.shape}; check how X was made")
-    block = np.ascontiguousarray(block, dtype=dtype)
-    assert_all_finite(block, input_name="X", estimator_name=name)
-    return block
-
-
 def _finish_and_apply(finish: Callable, function: Callable, block: np.ndarray) -> np.ndarray:
     result: np.ndarray = function(finish(block))
     return result
@@ -338,53 +319,6 @@ def _take_rows(block: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return block[rows]
 
 
-def _sources(array: Any, finish: Callable[[Any], np.ndarray]) -> list[Any]:
-    """Say for each row block how a task gets it.
-
-    A block that shares no work with others becomes a `Piece`: the task that needs it makes it by itself, so that it
-    never lies in memory waiting. Otherwise the blocks are nodes of one graph, whose shared parts are made once.
-    """
-    from dask.core import flatten
-
-    keys = list(flatten(array.__dask_keys__()))
-    (array,) = dask.optimize(array)
-    graph = dict(array.__dask_graph__())
-    parts = _separate(graph, keys)
-    if parts is None:
-        return [Node(graph, key, finish) for key in keys]
-    return [Piece(part, key, finish) for part, key in zip(parts, keys, strict=True)]
-
-
-def _separate(graph: dict[Hashable, Any], keys: Sequence[Hashable]) -> list[dict[Hashable, Any]] | None:
-    """Cut a graph into one graph per key, or return None if they share work or hold results of a cluster."""
-    from dask._task_spec import DataNode, TaskRef, convert_legacy_graph
-    from dask.sizeof import sizeof
-
-    if any(isinstance(node, TaskRef) for node in graph.values()):
-        return None
-    graph = convert_legacy_graph(graph)
-    owner: dict[Hashable, Hashable] = {}
-    parts = []
-    for key in keys:
-        part: dict[Hashable, Any] = {}
-        waiting = [key]
-        while waiting:
-            name = waiting.pop()
-            if name in part:
-                continue
-            node = graph.get(name)
-            if node is None:
-                return None
-            if owner.setdefault(name, key) != key and not (
-                isinstance(node, DataNode) and sizeof(node.value) <= LITERAL_BYTES
-            ):
-                return None
-            part[name] = node
-            waiting.extend(node.dependencies)
-        parts.append(part)
-    return parts
-
-
 def _cache(blocks: Blocks, X: Any) -> Callable[[], None] | None:
     """Keep the blocks in memory if they fit; return what ends that."""
     size = blocks.shape[0] * blocks.shape[1] * blocks.dtype.itemsize
@@ -392,33 +326,11 @@ def _cache(blocks: Blocks, X: Any) -> Callable[[], None] | None:
     if not _LEDGER.enter(place, size, int(CACHE_FRACTION * blocks.engine.memory())):
         return None
     # Named by the data and not by the step: fits on the same array find each other's blocks under the same keys.
-    blocks.sources = blocks.engine.load(
-        f"data.load-{dask.base.tokenize(X.name, blocks.dtype.str)}", blocks.sources
-    )
+    stem = f"data.load-{dask.base.tokenize(X.name, blocks.dtype.str)}"
+    try:
+        blocks.sources = blocks.engine.load(stem, blocks.sources)
+    except BaseException:
+        _LEDGER.leave(place)
+        raise
     blocks.cached = True
     return partial(_LEDGER.leave, place)
-
-
-class _Ledger:
-    """How many bytes the fits of this process keep in the workers' memory, by array."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: dict[Hashable, tuple[int, int]] = {}
-
-    def enter(self, place: Hashable, size: int, limit: int) -> bool:
-        with self._lock:
-            bytes_, users = self._held.get(place, (size, 0))
-            if not users and sum(held for held, _ in self._held.values()) + size > limit:
-                return False
-            self._held[place] = (bytes_, users + 1)
-            return True
-
-    def leave(self, place: Hashable) -> None:
-        with self._lock:
-            bytes_, users = self._held.pop(place)
-            if users > 1:
-                self._held[place] = (bytes_, users - 1)
-
-
-_LEDGER = _Ledger()

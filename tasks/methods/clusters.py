@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import scipy.sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.cluster import kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
@@ -18,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
+from tasks.methods.lloyd import Run, center_distances, lloyd, merge_spread, nearest_centers, spread_of_rows
 from tasks.methods.moments import column_moments, merge_moments
-from tasks.methods.scratch import Scratch, parts
 
 SAMPLE_ROWS = 16_384
 """Rows that the initial centres are chosen among (more if there are very many clusters)."""
@@ -57,8 +55,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Notes
     -----
     A pass costs 2 n k d operations. Per task: one block, 1 MB of it centred, and the distances of these rows to all
-    centres. Each task sends k (d + 1) float64 per pass, n/b of them in a tree, and gets k d. Passes: one for the mean, one for the sample, one
-    per iteration, one for the labels. Data that does not fit in the workers' memory is read again in each.
+    centres. Each task sends k (d + 1) float64 per pass, n/b of them in a tree, and gets k d.
+    Passes: one for the mean, one for the sample, one per iteration, one for inertia and one for the labels. Data that
+    does not fit in the workers' memory is read again in each.
 
     References
     ----------
@@ -102,9 +101,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
             count, mean, scatter = rows.reduce("moments", column_moments, combine=merge_moments)
             tolerance = self.tol * float((scatter / count).mean())
-            best: _Run | None = None
+            best: Run | None = None
             for centers in self._starts(rows, mean):
-                run = _lloyd(rows, centers, mean, self.max_iter, tolerance)
+                run = lloyd(rows, centers, mean, self.max_iter, tolerance)
                 if best is None or run.inertia < best.inertia:
                     best = run
             if best is None:
@@ -112,7 +111,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             self.cluster_centers_ = (best.centers + mean).astype(rows.dtype)
             # With the centres as they are kept, so that predict on the same rows gives the same labels.
             final = self.cluster_centers_ - mean
-            labels = rows.map("labels", _labels, shared=(final, mean))
+            labels = rows.map("labels", nearest_centers, shared=(final, mean))
             self.labels_ = rows.assemble(labels, (), np.int32)
             self.inertia_, self.n_iter_ = best.inertia, best.iterations
         if best.occupied < self.n_clusters:
@@ -136,7 +135,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ndarray or lazy dask.array.Array, int32 (m,)
         """
         X, center = self._ready(X)
-        apply = partial(_labels, centers=self.cluster_centers_ - center, mean=center)
+        apply = partial(nearest_centers, centers=self.cluster_centers_ - center, mean=center)
         return map_rows(X, apply, name=type(self).__name__, phase="predict", columns=None, dtype=np.int32)
 
     def transform(self, X: Any) -> Any:
@@ -152,7 +151,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """
         X, center = self._ready(X)
         dtype = np.float32 if X.dtype == np.float32 else np.float64
-        apply = partial(_distances, centers=self.cluster_centers_ - center, mean=center, dtype=dtype)
+        apply = partial(center_distances, centers=self.cluster_centers_ - center, mean=center, dtype=dtype)
         columns = len(self.cluster_centers_)
         return map_rows(X, apply, name=type(self).__name__, phase="transform", columns=columns, dtype=dtype)
 
@@ -160,7 +159,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Return minus the sum of squared distances of the rows to their nearest centres."""
         X, center = self._ready(X)
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            found = rows.reduce("score", _spread, shared=(self.cluster_centers_ - center, center), combine=_merge_spread)
+            shared = (self.cluster_centers_ - center, center)
+            found = rows.reduce("score", spread_of_rows, shared=shared, combine=merge_spread)
         return -found.inertia
 
     @property
@@ -189,9 +189,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if not isinstance(self.init, str):
             centers = check_array(self.init, dtype=np.float64)
             if centers.shape != (self.n_clusters, rows.shape[1]):
-                raise ValueError(
-                    f"expected init of shape {(self.n_clusters, rows.shape[1])}, received {centers.shape}"
-                )
+                raise ValueError(f"expected init of shape {(self.n_clusters, rows.shape[1])}, received {centers.shape}")
             return [centers - mean]
         random = check_random_state(self.random_state)
         starts = self.n_init if self.n_init != "auto" else (10 if self.init == "random" else 1)
@@ -207,157 +205,3 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             kmeans_plusplus(sample, self.n_clusters, random_state=random)[0].astype(np.float64)
             for _ in range(int(starts))
         ]
-
-
-class _Run(NamedTuple):
-    centers: np.ndarray
-    inertia: float
-    iterations: int
-    occupied: int
-
-
-class _Sums(NamedTuple):
-    """What one pass found: per cluster, relative to the mean."""
-
-    sums: np.ndarray
-    counts: np.ndarray
-
-
-class _Spread(NamedTuple):
-    """How far the rows lie from their centres, and which centres have any."""
-
-    inertia: float
-    occupied: np.ndarray
-
-
-def _lloyd(rows: Blocks, centers: np.ndarray, mean: np.ndarray, max_iter: int, tolerance: float) -> _Run:
-    """Iterate until the labels stay, the centres stay, or max_iter."""
-    previous: _Sums | None = None
-    for iteration in range(1, max_iter + 1):
-        found = rows.reduce("assign", _assign, shared=(centers, mean), combine=_add)
-        # Equal labels give equal sums to the last bit, for the order of summation is fixed; and labels that differ
-        # but give the same sums give the same centres.
-        if previous is not None and _same(found, previous):
-            break
-        previous = found
-        updated = _update(rows, found, centers, mean)
-        shift = float(((updated - centers) ** 2).sum())
-        centers = updated
-        if shift <= tolerance:
-            break
-    final = rows.reduce("inertia", _spread, shared=(centers, mean), combine=_merge_spread)
-    return _Run(centers, final.inertia, iteration, int(final.occupied.sum()))
-
-
-def _same(a: _Sums, b: _Sums) -> bool:
-    return np.array_equal(a.counts, b.counts) and np.array_equal(a.sums, b.sums)
-
-
-def _update(rows: Blocks, found: _Sums, centers: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return the mean of each cluster; an empty one takes a far row from another, as in scikit-learn."""
-    sums, counts = found.sums.copy(), found.counts.copy()
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        keep = partial(_farthest, count=len(empty))
-        merge = partial(_merge_farthest, count=len(empty))
-        far = rows.reduce("relocate", keep, rows.starts, shared=(centers, mean), combine=merge)
-        if far.squares.max() > 0:
-            for cluster, vector, owner in zip(empty, far.rows, far.labels, strict=False):
-                sums[owner] -= vector
-                counts[owner] -= 1
-                sums[cluster], counts[cluster] = vector, 1
-    updated = centers.copy()
-    filled = counts > 0
-    updated[filled] = sums[filled] / counts[filled, None]
-    return updated
-
-
-class _Far(NamedTuple):
-    """Rows far from their centres, farthest first, ties by position."""
-
-    squares: np.ndarray
-    places: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
-
-
-def _farthest(block: np.ndarray, start: int, centers: np.ndarray, mean: np.ndarray, count: int) -> _Far:
-    labels, squares = _nearest(block, centers, mean)
-    order = np.lexsort((np.arange(len(block)), -squares))[:count]
-    return _Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - mean)
-
-
-def _merge_farthest(a: _Far, b: _Far, count: int) -> _Far:
-    both = [np.concatenate(parts) for parts in zip(a, b, strict=True)]
-    order = np.lexsort((both[1], -both[0]))[:count]
-    return _Far(*(values[order] for values in both))
-
-
-def _nearest(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest centre and the squared distance to it; centres are relative to the mean."""
-    labels = np.empty(len(block), np.int32)
-    squares = np.empty(len(block))
-    for low, high, rows, nearest in _assigned(block, centers, mean, Scratch()):
-        labels[low:high] = nearest
-        rows -= centers.astype(block.dtype)[nearest]
-        squares[low:high] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return labels, squares
-
-
-def _assigned(
-    block: np.ndarray, centers: np.ndarray, mean: np.ndarray, scratch: Scratch
-) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Go over the block in parts: where they lie, their centred rows, and the nearest centre of each."""
-    dtype = block.dtype
-    # ||c||^2 - 2 x.c ranks the centres; ||x||^2 is the same for all.
-    factors, squares = (-2.0 * centers.T).astype(dtype), np.einsum("ij,ij->i", centers, centers).astype(dtype)
-    shift = mean.astype(dtype)
-    for low, high in parts(block):
-        rows = np.subtract(block[low:high], shift, out=scratch("rows", (high - low, block.shape[1]), dtype))
-        ranking = np.matmul(rows, factors, out=scratch("ranking", (high - low, len(centers)), dtype))
-        ranking += squares
-        yield low, high, rows, ranking.argmin(axis=1).astype(np.int32)
-
-
-def _assign(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> _Sums:
-    """Sum up the rows of each cluster."""
-    sums = np.zeros(centers.shape)
-    counts = np.zeros(len(centers), np.int64)
-    scratch = Scratch()
-    for low, high, rows, labels in _assigned(block, centers, mean, scratch):
-        wide = scratch("wide", rows.shape, np.float64)
-        wide[:] = rows
-        member = (np.ones(high - low), (labels, np.arange(high - low)))
-        sums += scipy.sparse.csr_matrix(member, (len(centers), high - low)) @ wide
-        counts += np.bincount(labels, minlength=len(centers))
-    return _Sums(sums, counts)
-
-
-def _add(a: _Sums, b: _Sums) -> _Sums:
-    return _Sums(a.sums + b.sums, a.counts + b.counts)
-
-
-def _spread(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> _Spread:
-    labels, squares = _nearest(block, centers, mean)
-    return _Spread(float(squares.sum()), np.bincount(labels, minlength=len(centers)) > 0)
-
-
-def _merge_spread(a: _Spread, b: _Spread) -> _Spread:
-    return _Spread(a.inertia + b.inertia, a.occupied | b.occupied)
-
-
-def _labels(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    labels = np.empty(len(block), np.int32)
-    for low, high, _, nearest in _assigned(block, centers, mean, Scratch()):
-        labels[low:high] = nearest
-    return labels
-
-
-def _distances(block: np.ndarray, centers: np.ndarray, mean: np.ndarray, dtype: Any) -> np.ndarray:
-    result = np.empty((len(block), len(centers)), dtype)
-    for low, high in parts(block):
-        rows = block[low:high].astype(np.float64) - mean
-        squares = np.einsum("ij,ij->i", rows, rows)[:, None] - 2.0 * rows @ centers.T
-        squares += np.einsum("ij,ij->i", centers, centers)
-        result[low:high] = np.sqrt(np.maximum(squares, 0.0))
-    return result

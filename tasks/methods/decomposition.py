@@ -12,9 +12,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from tasks.methods.blocks import is_dask, map_rows, open_blocks, working_dtype
+from tasks.methods.blocks import is_dask, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
 from tasks.methods.moments import cross_moments, merge_moments
+from tasks.methods.reading import working_dtype
 
 
 class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -145,9 +146,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _check_components(wanted: Any, limit: int) -> None:
-    if wanted is None or (isinstance(wanted, Integral) and not isinstance(wanted, bool) and 1 <= wanted <= limit):
+    whole = isinstance(wanted, Integral)
+    if wanted is None or (whole and not isinstance(wanted, bool) and 1 <= int(wanted) <= limit):
         return
-    if isinstance(wanted, Real) and not isinstance(wanted, Integral) and 0 < wanted < 1:
+    if isinstance(wanted, Real) and not whole and 0 < float(wanted) < 1:
         return
     raise ValueError(
         f"expected n_components as a count from 1 to min(n_samples, n_features)={limit}, a share between 0 and 1, "

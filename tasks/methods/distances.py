@@ -155,7 +155,9 @@ def passing(products: np.ndarray, threshold: np.ndarray, scratch: Scratch) -> np
     return np.flatnonzero(mask)
 
 
-def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray, tile: int) -> Iterator[np.ndarray]:
+def pairs_within(
+    a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray, tile: int, same: bool = False
+) -> Iterator[np.ndarray]:
     """Find all pairs of rows at a distance of at most `radius`, tile by tile.
 
     Parameters
@@ -167,11 +169,13 @@ def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray
         A point in the middle of the data; any point gives the same pairs.
     tile : int
         At most tile x tile distances are held at a time.
+    same : bool
+        True if a is b: half of the distances is computed, and the pairs are given both ways round.
 
     Yields
     ------
     ndarray, int64 (2, p)
-        Rows of a and of b, sorted by the row of a; for each tile.
+        Rows of a and of b; for each tile.
     """
     filter_ = Filter.over(a, b, center=center)
     if filter_.dtype == np.float32 and not _decisive(filter_, a, b, radius):
@@ -183,6 +187,8 @@ def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray
         side = queries[low:high]
         threshold = filter_.threshold(side, reach)
         for left, right in slices(len(b), tile):
+            if same and left < low:
+                continue
             products = multiply(side, points[left:right], scratch)
             hits = passing(products, threshold, scratch)
             i, j = np.divmod(hits, right - left)
@@ -191,7 +197,8 @@ def pairs_within(a: np.ndarray, b: np.ndarray, radius: float, center: np.ndarray
             doubtful = np.flatnonzero(lower + width > reach)
             near = np.ones(len(i), bool)
             near[doubtful] = exact_squares(a, b, low + i[doubtful], left + j[doubtful]) <= radius**2
-            yield np.stack([low + i[near], left + j[near]])
+            pairs = np.stack([low + i[near], left + j[near]])
+            yield np.concatenate([pairs, pairs[::-1]], axis=1) if same and left > low else pairs
 
 
 def _decisive(filter_: Filter, a: np.ndarray, b: np.ndarray, radius: float) -> bool:

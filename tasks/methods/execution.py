@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,14 +38,14 @@ FAN_IN = 8
 class Piece:
     """A block that a task can make by itself, from the graph it carries."""
 
-    graph: dict[Hashable, Any]
-    key: Hashable
+    graph: dict[Any, Any]
+    key: Any
     finish: Callable[[Any], np.ndarray]
 
     def read(self) -> np.ndarray:
         return self.finish(dask.get(self.graph, self.key))
 
-    def __dask_tokenize__(self) -> Hashable:
+    def __dask_tokenize__(self) -> Any:
         # Dask names every graph that it is given; the key stands for what is below it.
         return self.key
 
@@ -54,8 +54,8 @@ class Piece:
 class Node:
     """A block that other blocks share work with; its graph is submitted with the pass that needs it."""
 
-    graph: dict[Hashable, Any]
-    key: Hashable
+    graph: dict[Any, Any]
+    key: Any
     finish: Callable[[Any], np.ndarray]
 
 
@@ -147,8 +147,8 @@ class Scheduled:
 
     def load(self, stem: str, sources: Sequence[Any]) -> list:
         """Make the blocks and keep them where they are made, under keys that depend on `stem` only."""
-        graph: dict[Hashable, Any] = {}
-        keys: list[Hashable] = [(stem, i) for i in range(len(sources))]
+        graph: dict[Any, Any] = {}
+        keys: list[Any] = [(stem, i) for i in range(len(sources))]
         for key, source in zip(keys, sources, strict=True):
             if isinstance(source, Node):
                 graph.update(source.graph)
@@ -161,7 +161,7 @@ class Scheduled:
         if self.client is None:
             return list(values)
         handles: list[Any] = []
-        graph: dict[Hashable, Any] = {}
+        graph: dict[Any, Any] = {}
         size, limit = 0, self._message_bytes()
         stem = f"{name}-{uuid.uuid4().hex}"
         for i, value in enumerate(values):
@@ -201,7 +201,7 @@ class Scheduled:
             handle.release()
         self._owned.clear()
 
-    def _run(self, graph: dict[Hashable, Any], keys: list) -> list:
+    def _run(self, graph: dict[Any, Any], keys: list) -> list:
         if self.client is None:
             return list(self.get(graph, keys))
         futures: list = self.client.get(graph, keys, sync=False, resources=self.resources)
@@ -210,9 +210,9 @@ class Scheduled:
 
     def _graph(
         self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple
-    ) -> tuple[dict[Hashable, Any], list, list]:
+    ) -> tuple[dict[Any, Any], list, list]:
         stem = f"{name}-{uuid.uuid4().hex}"
-        graph: dict[Hashable, Any] = {}
+        graph: dict[Any, Any] = {}
         # Handles that the caller must hold until the graph is on its way; Dask would forget them before.
         held: list = []
         common = [self._shared(graph, held, stem, i, value, len(calls)) for i, value in enumerate(shared)]
@@ -226,9 +226,7 @@ class Scheduled:
             keys.append(key)
         return graph, keys, held
 
-    def _shared(
-        self, graph: dict[Hashable, Any], held: list, stem: str, position: int, value: Any, copies: int
-    ) -> Any:
+    def _shared(self, graph: dict[Any, Any], held: list, stem: str, position: int, value: Any, copies: int) -> Any:
         if _is_future(value):
             return TaskRef(value.key)
         if not isinstance(value, np.ndarray) or value.nbytes * copies <= INLINE_BYTES:
@@ -292,7 +290,7 @@ def step_name(phase: str, default: str) -> str:
     return f"{label.get() or default}.{phase}".replace("-", "_")
 
 
-def _reference(graph: dict[Hashable, Any], stem: str, value: Any, seen: dict[int, TaskRef], merged: set[int]) -> Any:
+def _reference(graph: dict[Any, Any], stem: str, value: Any, seen: dict[int, TaskRef], merged: set[int]) -> Any:
     """Say how an argument stands in a task, adding to the graph what it needs."""
     if _is_future(value):
         return TaskRef(value.key)
@@ -320,7 +318,7 @@ def _concatenate(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _keyed(name: str, parts: Sequence[Any]) -> list[tuple[Hashable, Any]]:
+def _keyed(name: str, parts: Sequence[Any]) -> list[tuple[Any, Any]]:
     stem = f"{name}-{uuid.uuid4().hex}"
     return [((stem, i), part) for i, part in enumerate(parts)]
 

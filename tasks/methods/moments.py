@@ -24,7 +24,7 @@ CROSS_VALUES = 1 << 21
 class Moments(NamedTuple):
     """What one pass over rows found."""
 
-    count: int
+    rows: int
     """Number of rows."""
     mean: np.ndarray
     """float64 (d,)."""
@@ -44,13 +44,13 @@ def cross_moments(block: np.ndarray) -> Moments:
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Return the moments of the rows of both."""
-    count = a.count + b.count
+    rows = a.rows + b.rows
     delta = b.mean - a.mean
-    mean = a.mean + delta * (b.count / count)
-    weight = a.count * b.count / count
+    mean = a.mean + delta * (b.rows / rows)
+    weight = a.rows * b.rows / rows
     scatter = a.scatter + b.scatter
     scatter += np.multiply.outer(weight * delta, delta) if scatter.ndim == 2 else weight * delta**2
-    return Moments(count, mean, scatter)
+    return Moments(rows, mean, scatter)
 
 
 def _moments(block: np.ndarray, cross: bool) -> Moments:

@@ -29,7 +29,7 @@ class Neighbors(NamedTuple):
 
 
 def nearest_in_block(
-    block: np.ndarray, start: int, targets: np.ndarray, *queries: np.ndarray, k: int, center: np.ndarray
+    block: np.ndarray, start: int, targets: np.ndarray | None, *queries: np.ndarray, k: int, center: np.ndarray
 ) -> Neighbors:
     """Find for each query the k nearest rows of a block.
 
@@ -38,7 +38,7 @@ def nearest_in_block(
     block : ndarray, shape (n, d)
     start : int
         Id of the block's first row.
-    targets : ndarray, shape (n,)
+    targets : ndarray, shape (n,), optional
         Carried along with the ids.
     *queries : ndarray, shapes (m, d)
         One or more arrays of queries; the answers follow each other.
@@ -57,6 +57,7 @@ def nearest_in_block(
     a row whose lower bound is above it cannot be a neighbour. Few rows remain, and their distances are computed
     exactly. Where thousands of rows tie (mostly duplicates) all of them remain and the search is slower.
     """
+    targets = np.zeros(len(block), np.int32) if targets is None else targets
     filter_ = Filter.over(block, *queries, center=center)
     points = filter_.points(block)
     scratch = Scratch()
@@ -104,9 +105,7 @@ def _nearest_of_tile(
     return answer
 
 
-def _candidates(
-    side: Side, points: Side, k: int, filter_: Filter, scratch: Scratch
-) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(side: Side, points: Side, k: int, filter_: Filter, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs (query, point) among which are the k nearest points of every query."""
     reach = np.full(len(side), np.inf)
     rows, places = np.empty(0, np.int64), np.empty(0, np.int64)

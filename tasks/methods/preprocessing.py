@@ -8,9 +8,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn import preprocessing
 
-from tasks.methods.blocks import is_dask, map_rows, open_blocks, working_dtype
+from tasks.methods.blocks import is_dask, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
 from tasks.methods.moments import column_moments, merge_moments
+from tasks.methods.reading import working_dtype
 
 
 class StandardScaler(preprocessing.StandardScaler):

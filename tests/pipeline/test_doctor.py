@@ -127,7 +127,10 @@ def test_packages(monkeypatch, versions, status, text):
 def test_extras__missing(monkeypatch):
     monkeypatch.setattr(room, "find_spec", lambda module: None if module == "keras" else object())
     checks = list(room._extras())
-    assert found(checks, "tensorflow") == ("warning", "keras missing, so no networks; pip install 'duskflow[tensorflow]'")
+    assert found(checks, "tensorflow") == (
+        "warning",
+        "keras missing, so no networks; pip install 'duskflow[tensorflow]'",
+    )
     assert found(checks, "samples")[0] == "ok"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import distributed  # noqa: F401 - its defaults must be loaded before a test, which puts Dask's configuration back
 import numpy as np
 import pytest
 
