@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="duskflow", description="Images and text to Zarr, noise, classical methods, networks and one report, on Dask."
+        prog="duskflow",
+        description="Images and text to Zarr, noise, classical methods, networks and one report, on Dask.",
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -48,30 +49,36 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=run)
         return made
 
-    def pipeline_file(made: argparse.ArgumentParser) -> None:
-        made.add_argument("file", help="Python file that defines one or more Pipeline objects")
-        made.add_argument("--only", metavar="NAME", help="just this pipeline of the file")
-
-    def root(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--root", default="runs", type=Path, help="output folder (default: runs)")
-
-    def config_file(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--config", metavar="FILE", help="a dask-config.yaml that wins over the others")
-
     run = command("run", _run, "Do what is missing of the pipelines in a file and write the report.")
-    pipeline_file(run), root(run), config_file(run)
+    _file_options(run)
     run.add_argument("--cluster", metavar="WHERE", help='"local" or a scheduler address (default: the configured one)')
     plan = command("plan", _plan, "Say which steps are done, partly done and missing; computes nothing.")
-    pipeline_file(plan), root(plan), config_file(plan)
+    _file_options(plan)
     report = command("report", _report, "Write one report over the newest run of every pipeline below a root.")
-    root(report)
+    _root_option(report)
     report.add_argument("--output", type=Path, help="where to write it (default: <root>/report.html)")
     verify = command("verify", _verify, "Check datasets against their manifests, every byte.")
     verify.add_argument("paths", nargs="+", type=Path, help="datasets, or folders that hold some")
     verify.add_argument("--fast", action="store_true", help="compare sizes only")
     doctor = command("doctor", _doctor, "Check this machine: versions, extras, disk, cluster, GPU.")
-    root(doctor), config_file(doctor)
+    _root_option(doctor)
+    _config_option(doctor)
     return parser
+
+
+def _file_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("file", help="Python file that defines one or more Pipeline objects")
+    made.add_argument("--only", metavar="NAME", help="just this pipeline of the file")
+    _root_option(made)
+    _config_option(made)
+
+
+def _root_option(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--root", default="runs", type=Path, help="output folder (default: runs)")
+
+
+def _config_option(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--config", metavar="FILE", help="a dask-config.yaml that wins over the others")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -135,7 +142,10 @@ def _verify(options: argparse.Namespace) -> int:
             bar = progress.step(str(path), unit="files")
             found = storage.verify(path, strict=not options.fast, advance=bar.advance)
             damaged += not found.ok
-            bar.done(f"version {found.version[:12]}") if found.ok else bar.fail(f"{len(found.problems)} problems")
+            if found.ok:
+                bar.done(f"version {found.version[:12]}")
+            else:
+                bar.fail(f"{len(found.problems)} problems")
             for problem in found.problems:
                 print(f"{path}: {problem}")
     print(f"{len(datasets) - damaged} of {len(datasets)} datasets are what their manifests say")

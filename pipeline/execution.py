@@ -129,9 +129,7 @@ class Execution:
         def make_noisy(noise: Any) -> None:
             state = noise_state(pipeline, self.folders, noise, clean.version)
             name = slug_of(noise)
-            self.make_dataset(
-                name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options)
-            )
+            self.make_dataset(name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options))
 
         if pipeline.noise:
             with ThreadPoolExecutor(len(pipeline.noise), "noise") as pool:
@@ -302,5 +300,3 @@ def headline(result: dict[str, Any]) -> str:
         return ""
     first = scores[0]
     return f"{first['measure']} {first['value']:.4g} on {first['data']}"
-
-

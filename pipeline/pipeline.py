@@ -77,7 +77,9 @@ class Pipeline:
             _check_network(network, self.source, self.noise)
         repeated = [slug for slug, count in Counter(map(slug_of, self.noise)).items() if count > 1]
         if repeated or "clean" in map(slug_of, self.noise):
-            raise ValueError(f"expected noises with names of their own other than 'clean', received {repeated or 'clean'}")
+            raise ValueError(
+                f"expected noises with names of their own other than 'clean', received {repeated or 'clean'}"
+            )
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -164,6 +166,10 @@ def _check_network(network: Any, source: Any, noise: tuple[Any, ...]) -> None:
     if isinstance(network, type) or not hasattr(network, "build") or not hasattr(network, "kind"):
         raise TypeError(f"expected a network such as networks.lenet5(), received {network!r}; see tasks.networks")
     if network.kind != source.kind:
-        raise ValueError(f"expected networks for {source.kind} (the source's kind), received {network} for {network.kind}")
+        raise ValueError(
+            f"expected networks for {source.kind} (the source's kind), received {network} for {network.kind}"
+        )
     if getattr(network, "task", "") == "reconstruction" and not noise:
-        raise ValueError(f"expected at least one noise for {network} to learn to remove, received none; add noise=[...]")
+        raise ValueError(
+            f"expected at least one noise for {network} to learn to remove, received none; add noise=[...]"
+        )

@@ -19,10 +19,24 @@ if TYPE_CHECKING:
     from pipeline.execution import Execution
     from storage.dataset import Dataset
 
-_PACKAGES = (
-    "duskflow dask distributed dask-ml scikit-learn numpy scipy zarr xarray pandas pillow keras tensorflow "
-    "tensorflow-cpu torch jax"
-).split()
+_PACKAGES = [
+    "duskflow",
+    "dask",
+    "distributed",
+    "dask-ml",
+    "scikit-learn",
+    "numpy",
+    "scipy",
+    "zarr",
+    "xarray",
+    "pandas",
+    "pillow",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "jax",
+]
 
 
 def installed_versions() -> dict[str, str]:
@@ -67,7 +81,9 @@ def write_run(execution: Execution) -> Path:
         "versions": installed_versions(),
         "config": config.as_dict(),
         "cluster": resources_of(execution.client),
-        "source": pipeline.source.describe() if hasattr(pipeline.source, "describe") else {"source": repr(pipeline.source)},
+        "source": pipeline.source.describe()
+        if hasattr(pipeline.source, "describe")
+        else {"source": repr(pipeline.source)},
         "kind": pipeline.source.kind,
         "classes": list(pipeline.source.classes),
         "split": asdict(pipeline.split),

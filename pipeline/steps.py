@@ -14,8 +14,8 @@ import tasks
 from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
-from storage.plan import build_key, digest
 from storage.documents import MANIFEST, read_pointer
+from storage.plan import build_key, digest
 from storage.writer import progress_of
 from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
@@ -59,7 +59,9 @@ def _state(folders: Folders, name: str, recipe: dict[str, Any]) -> DatasetState:
     folder, key = folders.dataset(name), build_key(name, recipe)
     pointer = read_pointer(folder)
     done, shards = progress_of(folder, key) or (0, None)
-    visible = pointer is not None and pointer["build"] == f"builds/{key}" and (folder / pointer["build"] / MANIFEST).exists()
+    visible = (
+        pointer is not None and pointer["build"] == f"builds/{key}" and (folder / pointer["build"] / MANIFEST).exists()
+    )
     return DatasetState(key, pointer["version"] if pointer and visible else None, done, shards)
 
 

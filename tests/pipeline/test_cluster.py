@@ -305,4 +305,6 @@ if __name__ == "__main__":
 """
     done = script(tmp_path, text)
     assert (done.returncode, done.stdout) == (0, "3\n")
-    assert [line for line in done.stderr.splitlines() if not line.startswith(("dashboard", "workers"))] == []
+    # On a machine under load the nanny may say that it had to press a worker; nothing else may be said.
+    left = [line for line in done.stderr.splitlines() if not line.startswith(("dashboard", "workers"))]
+    assert [line for line in left if "still alive after" not in line] == []

@@ -88,7 +88,9 @@ def test_run__a_failing_method_does_not_lose_the_others(pipeline, source, client
     page = run.report.read_text()
     assert "no such luck" in page
     # What failed is tried again, what was done is not.
-    assert list(statuses(Pipeline(name="tiny", source=source, methods=methods).run(tmp_path, client=client)).values()) == [
+    assert list(
+        statuses(Pipeline(name="tiny", source=source, methods=methods).run(tmp_path, client=client)).values()
+    ) == [
         "reused",
         "failed",
         "reused",
@@ -96,9 +98,7 @@ def test_run__a_failing_method_does_not_lose_the_others(pipeline, source, client
 
 
 def test_run__a_failing_noise_does_not_lose_the_others(source, client, tmp_path, traces, traced):
-    made = Pipeline(
-        name="tiny", source=source, noise=[Scribble(), noise.Gaussian(severity=1)], methods=[traced()]
-    )
+    made = Pipeline(name="tiny", source=source, noise=[Scribble(), noise.Gaussian(severity=1)], methods=[traced()])
     run = made.run(tmp_path, client=client)
     assert list(statuses(run).values())[:3] == ["done", "failed", "done"] or statuses(run)["scribble"] == "failed"
     assert "expected Scribble() to keep uint8" in run.failures[0]["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def write(made: Made) -> Dataset:
         build.write_shard(number, shard)
     build.finish()
     return open_dataset(build.dataset)
+
+
+@pytest.fixture(autouse=True)
+def quick_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails while tests run; that files are synced, and in which order, test_durable and test_writer watch."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

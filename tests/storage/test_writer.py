@@ -63,6 +63,17 @@ def test_finish__version_changes_with_any_value(image_build, commit, field):
     assert commit((build, shards)).version != version
 
 
+def test_finish__clears_away_what_killed_writers_left(image_build):
+    build, shards = image_build()
+    build.begin()
+    for number, shard in enumerate(shards):
+        build.write_shard(number, shard)
+    for folder in (build.group / "images", build.folder / "records"):
+        (folder / "c.1.77-ab.partial").write_bytes(b"half")
+    build.finish()
+    assert not list(build.folder.rglob("*.partial"))
+
+
 def test_finish__statistics_are_those_of_the_training_rows(image_build, commit):
     made = image_build()
     dataset = commit(made)
@@ -552,7 +563,6 @@ def test_commit__power_fails_before_any_step(image_build, commit, monkeypatch, m
     encoded = [list(writer.arrays.encode_shard(build.plan, n, build._contents(n, s))) for n, s in enumerate(shards)]
     monkeypatch.setattr(writer.arrays, "encode_shard", lambda plan, number, contents: encoded[number])
     monkeypatch.setattr(writer.arrays, "metadata_files", held_metadata())
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     folder, state, cut, finished = Path(build.dataset), memory / "state", 0, False
     while not finished:
         returned, unsynced, finished = run_until(cut, build, shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dask
 import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
 import pytest
 from dask._task_spec import Task

@@ -1,0 +1,258 @@
+"""Methods on a distributed cluster: names, CPU workers only, nothing gathered, nothing left behind, several at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+import pytest
+from dask.sizeof import sizeof
+from dask.utils import key_split
+from distributed import Client, Scheduler, SpecCluster, Worker
+from distributed.diagnostics.plugin import SchedulerPlugin
+from sklearn import preprocessing, svm
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+
+from tasks import methods
+from tasks.methods import blocks as blocks_module
+from tasks.methods.blocks import collect, open_blocks
+from tasks.methods.execution import Scheduled, label, scheduled_engine
+
+X, Y = load_digits(return_X_y=True)
+X = X.astype(np.float32)
+
+MAKERS = {
+    "KNeighborsClassifier": lambda: methods.KNeighborsClassifier(3),
+    "LinearSVC": lambda: methods.LinearSVC(C=0.01, tol=1e-3),
+    "PCA": lambda: methods.PCA(5),
+    "KMeans": lambda: methods.KMeans(10, random_state=0),
+    "DBSCAN": lambda: methods.DBSCAN(eps="auto"),
+    "StandardScaler": lambda: methods.StandardScaler(),
+}
+
+
+class Log(SchedulerPlugin):
+    """Which task ran where, and which are known."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, str]] = []
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        if start == "processing" and finish == "memory":
+            self.ran.append((key_split(key), kwargs["worker"]))
+
+
+def spec(**resources):
+    # In this process: no start-up time, and the tests can look inside.
+    options = {"nthreads": 2, "resources": resources, "memory_limit": "2GB"}
+    return {"cls": Worker, "options": options}
+
+
+@pytest.fixture(scope="module", params=["declared", "undeclared"])
+def cluster(request):
+    declared = request.param == "declared"
+    workers = {"a": spec(CPU=2), "b": spec(GPU=1)} if declared else {"a": spec(), "b": spec()}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "protocol": "inproc://"}}
+    with (
+        SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2)
+        yield client, cluster, declared
+
+
+@pytest.fixture
+def log(cluster):
+    client, inside, _ = cluster
+    plugin = Log()
+    inside.scheduler.add_plugin(plugin, name="test log")
+    with client.as_current():
+        yield plugin
+    inside.scheduler.remove_plugin("test log")
+
+
+def use(method, X=X, y=Y):
+    """Fit on Dask and use what comes of it; return that in this process."""
+    method.fit(X, y)
+    for word in ("predict", "transform"):
+        if hasattr(method, word):
+            return collect(getattr(method, word)(X), word, type(method).__name__)
+    return collect(method.labels_)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_methods__named_tasks_on_cpu_workers_give_the_result_of_numpy(cluster, log, name):
+    _, inside, declared = cluster
+    found = use(MAKERS[name](), da.from_array(X, (200, 40)))
+    expected = MAKERS[name]().fit(X, Y)
+    expected = getattr(expected, "predict", getattr(expected, "transform", lambda X: expected.labels_))(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    workers = Counter(worker for _, worker in log.ran)
+    if declared:
+        assert set(workers) == {inside.workers["a"].address}, "a task ran on the GPU-only worker"
+    else:
+        assert len(workers) == 2
+    ours = {task for task, _ in log.ran if task.startswith(f"{name}.")}
+    assert any(task in ours for task in (f"{name}.{phase}" for phase in PHASES[name])), ours
+
+
+PHASES = {
+    "KNeighborsClassifier": ["search"],
+    "LinearSVC": ["hessian"],
+    "PCA": ["covariance"],
+    "KMeans": ["assign"],
+    "DBSCAN": ["link"],
+    "StandardScaler": ["moments"],
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_methods__nothing_is_left_in_the_cluster(cluster, log, name, outcome):
+    client, inside, _ = cluster
+    rows = X.copy()
+    if outcome == "failed":
+        rows[-1, 3] = np.nan
+    data = da.from_array(rows, (300, 64))
+    method = MAKERS[name]()
+    if outcome == "failed":
+        with pytest.raises(ValueError, match="contains NaN"):
+            method.fit(data, Y)
+    else:
+        method.fit(data, Y)
+    del method
+    wait_until(lambda: not inside.scheduler.tasks)
+    assert not blocks_module._LEDGER._held
+
+
+def wait_until(condition, seconds=20):
+    """Releasing is asynchronous: give the event loop the time that it needs."""
+    done = threading.Event()
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        done.wait(0.01)
+    assert condition()
+
+
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"PCA", "LinearSVC"}))  # these send d x d matrices
+def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
+    sizes = []
+    fetch = Scheduled.fetch
+    monkeypatch.setattr(Scheduled, "fetch", lambda self, handles: measured(fetch(self, handles), sizes))
+    monkeypatch.setattr("tasks.methods.clusters.SAMPLE_ROWS", 50)
+    monkeypatch.setattr("tasks.methods.density.CURVE_ROWS", 50)
+    wide = np.tile(X, (1, 16))  # wide enough for sums and labels to be small beside it
+    MAKERS[name]().fit(da.from_array(wide, (200, wide.shape[1])), Y)
+    assert 0 < max(sizes) < wide.nbytes / 4
+
+
+def measured(values, sizes):
+    sizes.append(sizeof(values))
+    return values
+
+
+def test_open_blocks__fits_at_the_same_time_share_what_is_kept(cluster, log):
+    reads = Counter()
+    lock = threading.Lock()
+
+    def read(block, block_info=None):
+        with lock:
+            reads[block_info[0]["chunk-location"]] += 1
+        return block
+
+    data = da.from_array(X, (300, 64)).map_blocks(read, dtype=np.float32, meta=np.empty((0, 0), np.float32))
+    with open_blocks(data, name="One") as one, open_blocks(data, name="Two") as two:
+        totals = [rows.reduce("sum", column_sum, combine=np.add) for rows in (one, two)]
+    np.testing.assert_array_equal(*totals)
+    assert set(reads.values()) == {1}
+    assert len(reads) == 6
+
+
+def column_sum(block):
+    return block.sum(axis=0, dtype=np.float64)
+
+
+def test_methods__several_fits_at_once_from_threads(cluster, log):
+    client, _, _ = cluster
+    data = da.from_array(X, (300, 64))
+    barrier = threading.Barrier(3)
+
+    def fit(number):
+        label.set(f"step-{number} of 3")
+        with client.as_current():
+            barrier.wait(30)
+            return methods.KMeans(10, random_state=number, max_iter=5, tol=0).fit(data).inertia_
+
+    with ThreadPoolExecutor(3) as pool:
+        inertias = list(pool.map(fit, range(3)))
+    expected = [methods.KMeans(10, random_state=i, max_iter=5, tol=0).fit(X).inertia_ for i in range(3)]
+    np.testing.assert_allclose(inertias, expected, rtol=1e-5)
+    assert {f"step_{i} of 3.assign" for i in range(3)} <= {task for task, _ in log.ran}
+
+
+def test_methods__the_default_client_is_found_from_a_thread(cluster):
+    client, inside, _ = cluster
+    plugin = Log()
+    inside.scheduler.add_plugin(plugin, name="test log")
+    before = distributed.client._global_clients.copy()
+    client._set_as_default = True
+    distributed.client._set_global_client(client)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(methods.PCA(2).fit, da.from_array(X, (300, 64))).result()
+    finally:
+        distributed.client._del_global_client(client)
+        inside.scheduler.remove_plugin("test log")
+    assert distributed.client._global_clients.keys() == before.keys()
+    assert "PCA.covariance" in {task for task, _ in plugin.ran}
+
+
+def test_methods__a_configured_scheduler_comes_before_the_client(cluster, log):
+    with dask.config.set(scheduler="synchronous"):
+        methods.PCA(2).fit(da.from_array(X, (300, 64)))
+    assert log.ran == []
+
+
+def test_methods__data_in_the_workers_memory_and_shared_work(cluster, log):
+    data = da.from_array(X, (300, 20)).persist()
+    centred = (data - data.mean(axis=0)).rechunk((500, 64))
+    ours = methods.PCA(4).fit(centred)
+    np.testing.assert_allclose(ours.singular_values_, methods.PCA(4).fit(X).singular_values_, rtol=1e-5)
+
+
+def test_put__large_values_in_messages_that_dask_does_not_warn_about(cluster, log):
+    engine = scheduled_engine()
+    value = np.random.default_rng(0).random((2000, 300))  # 4.8 MB
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1MB"}):
+        small, large = engine.put("put", [value[:10], value])
+        (shared,) = engine.map("shared", np.subtract, [(1.0,)], (value,))
+        back = engine.fetch([small, large, shared])
+    np.testing.assert_array_equal(back[0], value[:10])
+    np.testing.assert_array_equal(back[1], value)
+    np.testing.assert_array_equal(back[2], 1 - value)
+    engine.close()
+
+
+def test_pipeline__scaler_and_svm_on_blocks(cluster, log):
+    ours = make_pipeline(methods.StandardScaler(), methods.LinearSVC(C=0.01))
+    data = da.from_array(X, (300, 64))
+    with label_of("scaled svm"):
+        predicted = collect(ours.fit(data, Y).predict(data), "predict")
+    reference = make_pipeline(preprocessing.StandardScaler(), svm.LinearSVC(C=0.01, tol=1e-6, max_iter=20_000))
+    assert np.mean(predicted == reference.fit(X, Y).predict(X)) > 0.999
+    assert {"scaled svm.moments", "scaled svm.hessian", "scaled svm.predict"} <= {task for task, _ in log.ran}
+
+
+@contextmanager
+def label_of(name):
+    token = label.set(name)
+    yield
+    label.reset(token)
