@@ -135,7 +135,7 @@ def _verify(options: argparse.Namespace) -> int:
         if not path.is_dir():
             raise FileNotFoundError(f"expected a dataset or a folder that holds some, found nothing at {path}")
         inside = sorted(found.parent for found in path.rglob(POINTER))
-        datasets += inside or [path]
+        datasets += inside or [storage.open_dataset(path).path]  # refuses what is no dataset before any work
     damaged = 0
     with Progress() as progress:
         for path in datasets:

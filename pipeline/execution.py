@@ -1,4 +1,4 @@
-"""Do what is missing of a pipeline: datasets first, then methods and networks side by side; keep going past failures."""
+"""Do what is missing of a pipeline: datasets, then methods and networks side by side; go on past failures."""
 
 from __future__ import annotations
 

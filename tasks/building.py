@@ -72,7 +72,8 @@ def build_dataset(
             pure=False,
         )
 
-    running = as_completed([submit(number) for number in islice(todo, IN_FLIGHT * total_threads(client))])
+    first = [submit(number) for number in islice(todo, IN_FLIGHT * total_threads(client))]
+    running = as_completed(first, loop=client.loop)  # without it, it looks for a default client
     try:
         for future in running:
             future.result()

@@ -166,7 +166,7 @@ def test_run__network_without_a_gpu_worker_is_refused_at_once(source, tmp_path):
 
     made = Pipeline(name="tiny", source=source, networks=[networks.lenet5()])
     with (
-        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1") as cluster,
+        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
         pytest.raises(RuntimeError, match="expected a worker that declares a GPU for 1 networks, found none"),
     ):

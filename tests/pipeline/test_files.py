@@ -66,7 +66,7 @@ def test_load_file__missing(tmp_path):
 
 
 def test_load_file__name_of_a_loaded_module(write):
-    with pytest.raises(ValueError, match="is loaded already; rename json.py"):
+    with pytest.raises(ValueError, match=r"is loaded already; rename json\.py"):
         load_file(write(TWO, "json.py"))
 
 

@@ -155,9 +155,8 @@ def test_open_blocks__refuses_without_computing(X, message):
 def test_open_blocks__tasks_find_values_that_are_not_finite(value, message):
     X = np.ones((6, 2))
     X[4, 1] = value
-    with open_blocks(da.from_array(X, (2, 2)), name="Test", passes=1) as rows:
-        with pytest.raises(ValueError, match=message):
-            rows.reduce("sum", column_sum, combine=add)
+    with open_blocks(da.from_array(X, (2, 2)), name="Test", passes=1) as rows, pytest.raises(ValueError, match=message):
+        rows.reduce("sum", column_sum, combine=add)
 
 
 def test_open_blocks__a_block_of_another_shape_is_named():

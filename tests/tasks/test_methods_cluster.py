@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import dask
 import dask.array as da
-import distributed
 import numpy as np
 import pytest
 from dask.sizeof import sizeof
@@ -56,27 +54,37 @@ def spec(**resources):
     return {"cls": Worker, "options": options}
 
 
-@pytest.fixture(scope="module", params=["declared", "undeclared"])
-def cluster(request):
-    declared = request.param == "declared"
-    workers = {"a": spec(CPU=2), "b": spec(GPU=1)} if declared else {"a": spec(), "b": spec()}
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "protocol": "inproc://"}}
+@contextmanager
+def running(**workers):
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "protocol": "inproc://"}}
     with (
         SpecCluster(workers=workers, scheduler=scheduler) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.wait_for_workers(2)
-        yield client, cluster, declared
+        client.wait_for_workers(len(workers))
+        yield client, cluster
+
+
+@contextmanager
+def logged(client, cluster):
+    plugin = Log()
+    cluster.scheduler.add_plugin(plugin, name="test log")
+    with client.as_current():
+        yield plugin
+    cluster.scheduler.remove_plugin("test log")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One worker for CPU tasks, one for GPU tasks only."""
+    with running(a=spec(CPU=2), b=spec(GPU=1)) as both:
+        yield both
 
 
 @pytest.fixture
 def log(cluster):
-    client, inside, _ = cluster
-    plugin = Log()
-    inside.scheduler.add_plugin(plugin, name="test log")
-    with client.as_current():
+    with logged(*cluster) as plugin:
         yield plugin
-    inside.scheduler.remove_plugin("test log")
 
 
 def use(method, X=X, y=Y):
@@ -90,34 +98,39 @@ def use(method, X=X, y=Y):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_methods__named_tasks_on_cpu_workers_give_the_result_of_numpy(cluster, log, name):
-    _, inside, declared = cluster
     found = use(MAKERS[name](), da.from_array(X, (200, 40)))
     expected = MAKERS[name]().fit(X, Y)
     expected = getattr(expected, "predict", getattr(expected, "transform", lambda X: expected.labels_))(X)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    workers = Counter(worker for _, worker in log.ran)
-    if declared:
-        assert set(workers) == {inside.workers["a"].address}, "a task ran on the GPU-only worker"
-    else:
-        assert len(workers) == 2
-    ours = {task for task, _ in log.ran if task.startswith(f"{name}.")}
-    assert any(task in ours for task in (f"{name}.{phase}" for phase in PHASES[name])), ours
+    tasks, workers = (set(column) for column in zip(*log.ran, strict=True))
+    assert workers == {cluster[1].workers["a"].address}, "a task ran on the GPU-only worker"
+    assert f"{name}.{PHASES[name]}" in tasks
+    # The data's own tasks apart, everything is named after the method.
+    assert {task for task in tasks if "." in task} <= {f"{name}.{task.partition('.')[2]}" for task in tasks} | {
+        "data.load"
+    }
 
 
 PHASES = {
-    "KNeighborsClassifier": ["search"],
-    "LinearSVC": ["hessian"],
-    "PCA": ["covariance"],
-    "KMeans": ["assign"],
-    "DBSCAN": ["link"],
-    "StandardScaler": ["moments"],
+    "KNeighborsClassifier": "search",
+    "LinearSVC": "hessian",
+    "PCA": "covariance",
+    "KMeans": "assign",
+    "DBSCAN": "link",
+    "StandardScaler": "moments",
 }
+
+
+def test_methods__without_declared_cpus_every_worker_takes_part():
+    with running(a=spec(), b=spec()) as both, logged(*both) as log:
+        use(methods.KMeans(10, random_state=0), da.from_array(X, (100, 64)))
+    assert len({worker for _, worker in log.ran}) == 2
 
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("outcome", ["done", "failed"])
 def test_methods__nothing_is_left_in_the_cluster(cluster, log, name, outcome):
-    client, inside, _ = cluster
+    inside = cluster[1]
     rows = X.copy()
     if outcome == "failed":
         rows[-1, 3] = np.nan
@@ -149,7 +162,7 @@ def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     monkeypatch.setattr(Scheduled, "fetch", lambda self, handles: measured(fetch(self, handles), sizes))
     monkeypatch.setattr("tasks.methods.clusters.SAMPLE_ROWS", 50)
     monkeypatch.setattr("tasks.methods.density.CURVE_ROWS", 50)
-    wide = np.tile(X, (1, 16))  # wide enough for sums and labels to be small beside it
+    wide = np.tile(X, (1, 8))  # wide enough for sums and labels to be small beside it
     MAKERS[name]().fit(da.from_array(wide, (200, wide.shape[1])), Y)
     assert 0 < max(sizes) < wide.nbytes / 4
 
@@ -160,20 +173,20 @@ def measured(values, sizes):
 
 
 def test_open_blocks__fits_at_the_same_time_share_what_is_kept(cluster, log):
-    reads = Counter()
-    lock = threading.Lock()
-
-    def read(block, block_info=None):
-        with lock:
-            reads[block_info[0]["chunk-location"]] += 1
-        return block
-
+    READS.clear()
     data = da.from_array(X, (300, 64)).map_blocks(read, dtype=np.float32, meta=np.empty((0, 0), np.float32))
     with open_blocks(data, name="One") as one, open_blocks(data, name="Two") as two:
         totals = [rows.reduce("sum", column_sum, combine=np.add) for rows in (one, two)]
     np.testing.assert_array_equal(*totals)
-    assert set(reads.values()) == {1}
-    assert len(reads) == 6
+    assert sorted(READS) == [(i, 0) for i in range(6)]
+
+
+READS: list[tuple[int, int]] = []
+
+
+def read(block, block_info=None):
+    READS.append(block_info[0]["chunk-location"])
+    return block
 
 
 def column_sum(block):
@@ -181,7 +194,7 @@ def column_sum(block):
 
 
 def test_methods__several_fits_at_once_from_threads(cluster, log):
-    client, _, _ = cluster
+    client, _ = cluster
     data = da.from_array(X, (300, 64))
     barrier = threading.Barrier(3)
 
@@ -199,19 +212,12 @@ def test_methods__several_fits_at_once_from_threads(cluster, log):
 
 
 def test_methods__the_default_client_is_found_from_a_thread(cluster):
-    client, inside, _ = cluster
+    _, inside = cluster
     plugin = Log()
-    inside.scheduler.add_plugin(plugin, name="test log")
-    before = distributed.client._global_clients.copy()
-    client._set_as_default = True
-    distributed.client._set_global_client(client)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(methods.PCA(2).fit, da.from_array(X, (300, 64))).result()
-    finally:
-        distributed.client._del_global_client(client)
-        inside.scheduler.remove_plugin("test log")
-    assert distributed.client._global_clients.keys() == before.keys()
+    inside.scheduler.add_plugin(plugin, name="default log")
+    with Client(inside, set_as_default=True), ThreadPoolExecutor(1) as pool:
+        pool.submit(methods.PCA(2).fit, da.from_array(X, (300, 64))).result()
+    inside.scheduler.remove_plugin("default log")
     assert "PCA.covariance" in {task for task, _ in plugin.ran}
 
 
