@@ -26,7 +26,7 @@ CLEAN = "clean"
 _TASKS = Path(tasks.__file__).parent
 _SHARED_CODE = {
     "method": (_TASKS / "features.py", _TASKS / "evaluation.py"),
-    "network": (_TASKS / "training.py", _TASKS / "training_data.py", _TASKS / "evaluation.py"),
+    "network": (_TASKS / "training", _TASKS / "evaluation.py"),
 }
 """What a result depends on beside the step's own code: how features are made, how networks train, how both score."""
 

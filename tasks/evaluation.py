@@ -100,7 +100,9 @@ def evaluate_method(
     Parameters
     ----------
     method : estimator
-        Unfitted; it is fitted in place. A clusterer without `predict` (DBSCAN) clusters each test split itself.
+        Unfitted; it is fitted in place. A clusterer without `predict` (DBSCAN) clusters each test split itself. One
+        of scikit-learn's own is fitted on the training split as one array in this process, and predicts block by
+        block (dask-ml's `ParallelPostFit`).
     train : Dataset
     tests : mapping of str to Dataset
         Copies of the same rows; the first is the clean one.
@@ -118,6 +120,9 @@ def evaluate_method(
     _check_labels(method, task, y)
     split = "test" if "test" in train.splits else "train"
     inductive = task != "clustering" or hasattr(method, "predict")
+    arrays_only = _takes_arrays_only(method)
+    if arrays_only:
+        X = _computed(X)
     fit_seconds, fit_rows = None, None
     if inductive:
         begun = time.perf_counter()
@@ -129,7 +134,9 @@ def evaluate_method(
     scores = []
     for name, dataset in tests.items():
         Z, z = features.matrix(dataset, split)
-        score = scorer(method, Z, z, len(train.classes))
+        if arrays_only and not (inductive and hasattr(method, "predict")):
+            Z = _computed(Z)
+        score = scorer(_over_blocks(method) if arrays_only else method, Z, z, len(train.classes))
         scores.append({"data": name, "split": split, "rows": len(z), "confusion": None, "extra": {}, **score})
         if advance:
             advance(f"{score['measure']} {score['value']:.4g} on {name}")
@@ -157,6 +164,22 @@ def _check_labels(method: Any, task: str, y: np.ndarray) -> None:
         raise ValueError(f"expected labels for {_name(method)}, received {int((y < 0).sum())} rows without; add labels")
     if len(np.unique(y)) < 2:
         raise ValueError(f"expected at least two classes for {_name(method)}, received {len(np.unique(y))}")
+
+
+def _takes_arrays_only(method: Any) -> bool:
+    """Whether an estimator, or every step of a pipeline, is scikit-learn's own: it knows nothing of Dask arrays."""
+    if hasattr(method, "steps"):
+        return all(_takes_arrays_only(step) for _, step in method.steps)
+    return type(method).__module__.startswith("sklearn.")
+
+
+def _over_blocks(method: Any) -> Any:
+    """Let a fitted estimator predict the blocks of a Dask array where they lie."""
+    if not hasattr(method, "predict"):
+        return method
+    from dask_ml.wrappers import ParallelPostFit
+
+    return ParallelPostFit(estimator=method)
 
 
 def _name(method: Any) -> str:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 
 import dask.config
+import distributed  # noqa: F401  (registers its defaults before a test's configuration is put back)
 import hypothesis
 import pytest
 

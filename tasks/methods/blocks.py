@@ -241,7 +241,7 @@ def assemble(
     return da.Array(graph, stem, chunks, meta=np.empty((0,) * (1 + len(shape)), dtype))
 
 
-def collect(array: Any, phase: str = "collect", name: str = "collect") -> np.ndarray:
+def collect(array: Any, phase: str = "collect", name: str = "result") -> np.ndarray:
     """Compute a Dask array into this process, under the rules of the passes (names, CPU workers only).
 
     Parameters

@@ -100,7 +100,7 @@ class LinearSVC(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{self.classes_[0]!r}"
+                f"{self.classes_.tolist()[0]!r}"
             )
         costs = self._costs(codes)
         constant = float(self.intercept_scaling) if self.fit_intercept else 0.0

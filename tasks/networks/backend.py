@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+from storage.keyed import key_of
 
 EXTRA = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax[cpu]"}
 
@@ -40,11 +41,11 @@ class Seeds:
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = int(seed)
+        self.seed = seed
 
     def __call__(self, name: str) -> int:
         """Seed of one part, 0 to 2**31 - 1."""
-        return int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:4], "little") & 0x7FFFFFFF
+        return key_of(self.seed, "network", name) & 0x7FFFFFFF
 
     def glorot(self, name: str) -> Any:
         """Glorot and Bengio's uniform initializer."""

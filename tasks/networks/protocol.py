@@ -124,7 +124,9 @@ def check_network(network: Any) -> None:
     """
     if isinstance(network, type) or not isinstance(network, Network):
         missing = [name for name in ("kind", "task", "epochs", "batch_size", "build") if not hasattr(network, name)]
-        what = "a class; call it" if isinstance(network, type) else f"{network!r} without {', '.join(missing)}; add them"
+        what = (
+            "a class; call it" if isinstance(network, type) else f"{network!r} without {', '.join(missing)}; add them"
+        )
         raise TypeError(f"expected a network such as networks.lenet5(), received {what}")
     for name, known in (("kind", KINDS), ("task", TASKS)):
         if getattr(network, name) not in known:
@@ -144,11 +146,18 @@ def check_count(owner: object, name: str, *, least: int = 1) -> None:
         raise ValueError(f"expected {name} of {_kind(owner)} as a whole number, {least} or more, received {value!r}")
 
 
-def check_number(owner: object, name: str, *, above: float | None = None, least: float = 0.0, most: float = 1.0) -> None:
+def check_number(
+    owner: object, name: str, *, above: float | None = None, least: float = 0.0, most: float = 1.0
+) -> None:
     """Accept a finite number in [least, most], or in (above, most]."""
     value = getattr(owner, name)
     right_type = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right_type or not math.isfinite(value) or value > most or (value <= above if above is not None else value < least):
+    if (
+        not right_type
+        or not math.isfinite(value)
+        or value > most
+        or (value <= above if above is not None else value < least)
+    ):
         low = f"above {above:g}" if above is not None else f"{least:g} or more"
         high = f" and at most {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"expected {name} of {_kind(owner)} as a number {low}{high}, received {value!r}")

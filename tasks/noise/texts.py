@@ -17,7 +17,11 @@ from storage.keyed import key_of, uniforms
 from tasks.noise.protocol import check_texts, choose, written
 
 _WORDS = re.compile(r"\S+")
-_JOINERS = {"\u200c", "\u200d"}  # zero-width (non-)joiner: part of the cluster before it
+_JOINER = "\u200d"
+# Letters by category, yet part of the character before them: conjoining Hangul vowels and finals, Thai and Lao am,
+# half-width voicing marks.
+_TRAILING = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb\u0e33\u0eb3\uff9e\uff9f]")
+_VIRAMA = 9  # combining class of the signs that join two consonants
 
 
 def _draws(key: int, sample: int, count: int) -> np.ndarray:
@@ -25,12 +29,18 @@ def _draws(key: int, sample: int, count: int) -> np.ndarray:
     return uniforms(key, np.array([sample]), count)[0]
 
 
-def _attached(character: str) -> bool:
-    """Whether a character belongs to the one before it (marks, joiners, variation selectors, skin tones)."""
+def _attached(text: str, i: int) -> bool:
+    """Whether a character belongs to the one before it (marks, joiners, skin tones, conjuncts)."""
+    if not 0 < i < len(text):
+        return False
+    before, character = text[i - 1], text[i]
     return (
-        character in _JOINERS
+        character in ("\u200c", _JOINER)
         or unicodedata.category(character) in {"Mn", "Mc", "Me"}
         or "\U0001f3fb" <= character <= "\U0001f3ff"
+        or _TRAILING.match(character) is not None
+        or before == _JOINER
+        or unicodedata.combining(before) == _VIRAMA
     )
 
 
@@ -48,8 +58,8 @@ class CharacterSwap:
 
     Notes
     -----
-    A character that carries marks (an accent as a code point of its own, a joined emoji) is never swapped, so none
-    is torn apart. Length, white space and the characters themselves stay the same.
+    A character of several code points (an accent of its own, a joined emoji, a Hangul syllable in parts, a conjunct)
+    is never swapped, so none is torn apart. Length, white space and the characters themselves stay the same.
     """
 
     kind: ClassVar[str] = "texts"
@@ -91,8 +101,9 @@ class CharacterSwap:
         characters = list(text)
         free = 0
         for i in chosen.tolist():
-            behind = text[i + 2] if i + 2 < len(text) else " "
-            if i >= free and text[i].isalnum() and text[i + 1].isalnum() and not _attached(behind):
+            if i < free or not (text[i].isalnum() and text[i + 1].isalnum()):
+                continue
+            if not any(_attached(text, j) for j in (i, i + 1, i + 2)):
                 characters[i], characters[i + 1] = characters[i + 1], characters[i]
                 free = i + 2
         return "".join(characters)

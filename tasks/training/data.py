@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from storage.dataset import Dataset
 from storage.feed import batches
 from storage.order import epoch_order
-from tasks.networks.backend import load_keras
 from tasks.networks.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    import keras
 
 BLOCK = 4096
 """Samples that are read at a time where all of a split is read."""
@@ -43,7 +38,9 @@ class Epoch:
         return map(self._read, range(self._steps))
 
 
-def image_epochs(inputs: Dataset, clean: Dataset | None, batch_size: int, seed: int, split: str, shuffle: bool) -> MakeEpoch:
+def image_epochs(
+    inputs: Dataset, clean: Dataset | None, batch_size: int, seed: int, split: str, shuffle: bool
+) -> MakeEpoch:
     """Batches of images, uint8, with their labels or with the clean images of the same rows.
 
     Parameters
@@ -107,34 +104,3 @@ def encode_split(dataset: Dataset, split: str, vocabulary: Vocabulary, length: i
         tokens[start : start + len(block)] = vocabulary.encode(block, length)
         start += len(block)
     return tokens
-
-
-def keras_dataset(make: MakeEpoch, first_epoch: int = 0) -> keras.utils.PyDataset:
-    """Hand epochs to Keras as a ``PyDataset``, the one form that all its backends read.
-
-    Its attribute `error` is the exception that reading a batch raised, if any: Keras reports it as a failure of its
-    own, with the cause somewhere in a long text.
-    """
-
-    class Feed(load_keras().utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self.number = first_epoch
-            self.epoch = make(first_epoch)
-            self.error: BaseException | None = None
-
-        def __len__(self) -> int:
-            return len(self.epoch)
-
-        def __getitem__(self, step: int) -> Any:
-            try:
-                return self.epoch[step]
-            except BaseException as error:
-                self.error = error
-                raise
-
-        def on_epoch_end(self) -> None:
-            self.number += 1
-            self.epoch = make(self.number)
-
-    return Feed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from importlib import import_module
+from typing import Any
 
 from dask.system import CPU_COUNT
 
@@ -56,7 +58,7 @@ def _tensorflow() -> str | None:
 
 
 def _torch() -> str | None:
-    import torch
+    torch: Any = import_module("torch")
 
     if not torch.cuda.is_available():
         torch.set_num_threads(CPU_COUNT)
@@ -65,7 +67,7 @@ def _torch() -> str | None:
 
 
 def _jax() -> str | None:
-    import jax
+    jax: Any = import_module("jax")
 
     gpus = [device for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
     return str(gpus[0].device_kind) if gpus else None

@@ -93,7 +93,7 @@ def use(method, X=X, y=Y):
     for word in ("predict", "transform"):
         if hasattr(method, word):
             return collect(getattr(method, word)(X), word, type(method).__name__)
-    return collect(method.labels_)
+    return collect(method.labels_, "labels", type(method).__name__)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -47,8 +47,33 @@ def test_swap__keeps_characters_length_and_white_space(text, sample, rate):
             assert before == after
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["\u1112\u1161\u11ab", "\u1100\u1173\u11af", "a", "b"],  # Hangul in conjoining parts
+        ["\u0915\u094d\u0937", "\u092e", "\u0924\u093f", "x"],  # Devanagari conjunct and vowel sign
+        ["\u0e01\u0e33", "\u0e17", "\u0e35\u0e48", "y"],  # Thai
+        ["\uff76\uff9e", "\uff71", "b", "c"],  # half-width katakana with a voicing mark
+        ["n\u0303", "o\u0308\u0323", "p", "q"],  # accents of their own
+        ["1\ufe0f\u20e3", "2", "3"],  # keycap
+        ["\U0001f44d\U0001f3fd", FAMILY, "r", "s"],  # skin tone, family
+    ],
+    ids=["Hangul", "Devanagari", "Thai", "katakana", "accents", "keycap", "emoji"],
+)
+def test_swap__characters_of_several_code_points_stay_whole(parts):
+    for turn in range(len(parts)):
+        turned = parts[turn:] + parts[:turn]
+        noisy = one(CharacterSwap(rate=1), "".join(turned))
+        for part in parts:
+            assert part in noisy, ascii(noisy)
+        rest = noisy
+        while rest:  # nothing but whole characters
+            rest = rest[len(next(part for part in sorted(parts, key=len, reverse=True) if rest.startswith(part))) :]
+
+
 @given(any_text, st.integers(0, 1000))
 @example("aé" + FAMILY + "ab", 0)
+@example("a\u200dbc", 0)
 def test_swap__tears_no_cluster_apart(text, sample):
     assert Counter(clusters(one(CharacterSwap(rate=1.0), text, sample))) == Counter(clusters(text))
 

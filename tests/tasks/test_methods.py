@@ -1,0 +1,135 @@
+"""What holds for every method: scikit-learn's checks, lazy imports, laziness, wrong input."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import dask
+import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tasks import methods
+from tasks.methods.execution import step_name
+
+X, Y = load_digits(return_X_y=True)
+EVERY = [
+    methods.KNeighborsClassifier(3),
+    methods.KNeighborsClassifier(3, weights="distance"),
+    methods.LinearSVC(),
+    methods.PCA(),
+    methods.PCA(1, whiten=True),
+    methods.KMeans(),
+    methods.DBSCAN(),
+    methods.DBSCAN(eps="auto"),
+    methods.StandardScaler(),
+]
+ON_BLOCKS = [
+    methods.KNeighborsClassifier(3),
+    methods.LinearSVC(C=0.01, tol=0.01),
+    methods.PCA(4),
+    methods.KMeans(3, random_state=0),
+    methods.DBSCAN(eps=20.0),
+    methods.StandardScaler(),
+]
+
+
+# No check is expected to fail.
+@parametrize_with_checks(EVERY)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_import__loads_no_library_until_a_method_is_named():
+    code = (
+        "import sys, tasks; tasks.methods; heavy = {'sklearn', 'scipy', 'distributed', 'keras', 'pandas'};"
+        "print(sorted(heavy & set(sys.modules))); tasks.methods.PCA; print('sklearn' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n")[:2] == ["[]", "True"]
+
+
+def test_getattr__names_the_methods_there_are():
+    assert set(methods.__all__) <= set(dir(methods))
+    assert [getattr(methods, name).__name__ for name in methods.__all__] == methods.__all__
+    with pytest.raises(AttributeError, match="has no method 'Perceptron'; there are DBSCAN"):
+        _ = methods.Perceptron
+
+
+@pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
+def test_use__on_dask_is_lazy(method):
+    """What is not needed is not computed: with a scheduler that refuses, graphs are still made."""
+    data = da.from_array(X, (300, 64))
+    fitted = clone(method).fit(X, Y)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    with dask.config.set(scheduler=refuse):
+        lazy = [
+            getattr(fitted, word)(data)
+            for word in ("transform", "decision_function", "predict")
+            if hasattr(fitted, word) and not hasattr(fitted, "kneighbors")
+        ]
+    for array in lazy:
+        assert array.shape == array.compute().shape
+        assert array.dtype == array.compute().dtype
+        assert array.chunks[0] == data.chunks[0]
+
+
+@pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
+def test_fit__constructor_stores_and_refit_forgets(method):
+    ours = clone(method).fit(da.from_array(X, (300, 64)), Y)
+    again = clone(method).fit(X, Y).fit(da.from_array(X, (300, 64)), Y)
+    assert again.n_features_in_ == 64
+    assert ours.get_params() == method.get_params()
+    copy = pickle.loads(pickle.dumps(again))
+    word = "predict" if hasattr(copy, "predict") else "transform" if hasattr(copy, "transform") else None
+    if word:
+        np.testing.assert_allclose(getattr(copy, word)(X[:50]), getattr(ours, word)(X[:50]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (da.ones((5,)), "expected 2D array"),
+        (da.ones((0, 3)), "expected at least [12] rows"),
+        (da.from_array(np.full((4, 2), "a")), "expected numbers"),
+        (da.ones((6, 2), chunks=2)[da.ones(6, chunks=2) > 0], "compute_chunk_sizes"),
+        (da.from_array(np.array([[1.0, 2.0], [np.inf, 1.0], [0.0, 0.0]]), 2), "contains infinity"),
+    ],
+    ids=["vector", "empty", "strings", "unknown", "infinite"],
+)
+def test_fit__refuses_dask_input(method, data, message):
+    rows = 3 if np.isnan(data.shape[0]) else data.shape[0]
+    with pytest.raises(ValueError, match=message):
+        clone(method).fit(data, np.arange(rows) % 2)
+
+
+@pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
+def test_fit__refuses_a_dask_dataframe(method):
+    frame = pytest.importorskip("dask.dataframe").from_dict({"a": [1.0, 2.0], "b": [1.0, 2.0]}, npartitions=1)
+    with pytest.raises(TypeError, match=r"use .to_dask_array\(lengths=True\)"):
+        clone(method).fit(frame, np.array([0, 1]))
+
+
+@pytest.mark.parametrize("label", ["KNeighborsClassifier(n_neighbors=5)", "gaussian-3 twice"])
+def test_step_name__survives_dasks_shortening(label):
+    from dask.utils import key_split
+
+    from tasks.methods import execution
+
+    token = execution.label.set(label)
+    try:
+        name = step_name("search", "unused")
+    finally:
+        execution.label.reset(token)
+    assert key_split((f"{name}-0123456789abcdef0123456789abcdef", 3)) == name == f"{label.replace('-', '_')}.search"

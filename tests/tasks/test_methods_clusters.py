@@ -1,0 +1,121 @@
+"""k-means against scikit-learn's Lloyd iteration."""
+
+from __future__ import annotations
+
+import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans as Reference
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning
+
+from tasks import methods
+from tasks.methods import blocks, clusters, lloyd
+
+DIGITS = load_digits().data
+IRIS = load_iris().data
+
+
+def same_clusters(a, b):
+    pairs = np.unique(np.stack([a, b]), axis=1)
+    return len(pairs.T) == len(np.unique(a)) == len(np.unique(b))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("chunks", [None, 1797, 300])
+@pytest.mark.parametrize("tol", [1e-4, 0])
+def test_fit__same_start_same_end_as_scikit_learn(chunks, dtype, tol):
+    X = DIGITS.astype(dtype)
+    start = X[::180][:10]
+    reference = Reference(10, init=start, n_init=1, tol=tol, algorithm="lloyd").fit(X)
+    data = da.from_array(X, (chunks, 30)) if chunks else X
+    ours = methods.KMeans(10, init=start, tol=tol).fit(data)
+    np.testing.assert_allclose(ours.cluster_centers_, reference.cluster_centers_, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(ours.labels_), reference.labels_)
+    assert isinstance(ours.labels_, da.Array if chunks else np.ndarray)
+    assert ours.inertia_ == pytest.approx(reference.inertia_, rel=1e-6)
+    assert ours.n_iter_ == reference.n_iter_
+    np.testing.assert_array_equal(np.asarray(ours.predict(data)), reference.predict(X))
+    np.testing.assert_allclose(np.asarray(ours.transform(data)), reference.transform(X), rtol=1e-4, atol=1e-3)
+    assert ours.score(data) == pytest.approx(reference.score(X), rel=1e-6)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_fit__same_seed_same_clusters_as_scikit_learn(init):
+    reference = Reference(3, init=init, n_init=3, random_state=7).fit(IRIS)
+    ours = methods.KMeans(3, init=init, n_init=3, random_state=7).fit(da.from_array(IRIS, (40, 4)))
+    np.testing.assert_allclose(ours.inertia_, reference.inertia_, rtol=1e-9)
+    assert same_clusters(ours.labels_.compute(), reference.labels_)
+
+
+def test_fit__the_sample_goes_by_position_and_not_by_chunk(monkeypatch):
+    monkeypatch.setattr(clusters, "SAMPLE_ROWS", 150)
+    runs = [methods.KMeans(10, random_state=3).fit(da.from_array(DIGITS, (c, 64))) for c in (1797, 400, 77)]
+    runs.append(methods.KMeans(10, random_state=3).fit(DIGITS))
+    for other in runs[1:]:
+        np.testing.assert_allclose(other.cluster_centers_, runs[0].cluster_centers_, rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(np.asarray(other.labels_), np.asarray(runs[0].labels_))
+    assert runs[0].inertia_ < 1.1 * Reference(10, n_init=5, random_state=0).fit(DIGITS).inertia_
+
+
+def test_fit__an_empty_cluster_takes_the_farthest_row():
+    X = np.array([[0.0, 0], [1, 0], [10, 0], [11, 0], [100, 0]])
+    start = np.array([[0.0, 0], [10, 0], [1e6, 0]])
+    reference = Reference(3, init=start, n_init=1, algorithm="lloyd").fit(X)
+    for data in (X, da.from_array(X, (2, 2))):
+        ours = methods.KMeans(3, init=start).fit(data)
+        np.testing.assert_allclose(ours.cluster_centers_, reference.cluster_centers_)
+        np.testing.assert_array_equal(np.asarray(ours.labels_), reference.labels_)
+
+
+def test_fit__several_empty_clusters_are_all_filled():
+    start = np.concatenate([DIGITS[:2], np.full((4, 64), 1e5) + np.arange(4)[:, None]])
+    ours = methods.KMeans(6, init=start).fit(da.from_array(DIGITS, (500, 64)))
+    assert set(np.unique(ours.labels_.compute())) == set(range(6))
+
+
+def test_fit__says_that_clusters_coincide():
+    X = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
+    with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\) found smaller than n_clusters \(3\)"):
+        methods.KMeans(3, random_state=0).fit(da.from_array(X, (4, 2)))
+
+
+def test_fit__large_offsets_do_no_harm():
+    shifted = (IRIS + 4096).astype(np.float32)
+    ours = methods.KMeans(3, random_state=0).fit(da.from_array(shifted, (40, 4)))
+    assert same_clusters(ours.labels_.compute(), Reference(3, n_init=5, random_state=0).fit(shifted).labels_)
+
+
+def test_fit__data_read_again_in_every_pass_gives_the_same(monkeypatch):
+    kept = methods.KMeans(3, random_state=0).fit(da.from_array(IRIS, (40, 4)))
+    monkeypatch.setattr(blocks, "CACHE_FRACTION", 0.0)
+    again = methods.KMeans(3, random_state=0).fit(da.from_array(IRIS, (40, 4)))
+    np.testing.assert_array_equal(kept.cluster_centers_, again.cluster_centers_)
+
+
+def test_farthest__of_parts_is_that_of_the_whole():
+    centers, mean = DIGITS[:4], np.zeros(64)
+    whole = lloyd._farthest(DIGITS, 0, centers, mean, 5)
+    found = [lloyd._farthest(DIGITS[low : low + 600], low, centers, mean, 5) for low in (0, 600, 1200)]
+    merged = lloyd._merge_farthest(lloyd._merge_farthest(*found[:2], 5), found[2], 5)
+    np.testing.assert_array_equal(merged.places, whole.places)
+    distances = ((DIGITS[:, None] - DIGITS[None, :4]) ** 2).sum(axis=2).min(axis=1)
+    np.testing.assert_array_equal(np.sort(whole.places), np.sort(np.argsort(-distances, kind="stable")[:5]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_clusters": 0}, "expected n_clusters as an integer of at least 1"),
+        ({"n_clusters": 200}, "n_samples=150 should be >= n_clusters=200"),
+        ({"max_iter": 0}, "expected max_iter"),
+        ({"tol": -1}, "expected tol of at least 0"),
+        ({"n_init": 0}, "expected n_init 'auto' or an integer"),
+        ({"init": "best"}, "expected init 'k-means"),
+        ({"n_clusters": 3, "init": np.ones((2, 4))}, r"expected init of shape \(3, 4\), received \(2, 4\)"),
+    ],
+)
+def test_fit__refuses_parameters(options, message):
+    with pytest.raises(ValueError, match=message):
+        methods.KMeans(**options).fit(IRIS)

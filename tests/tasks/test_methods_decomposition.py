@@ -1,0 +1,107 @@
+"""Principal components against scikit-learn's full singular value decomposition."""
+
+from __future__ import annotations
+
+import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits, load_wine
+from sklearn.decomposition import PCA as Reference
+
+from tasks import methods
+from tasks.methods import moments
+
+DIGITS = load_digits().data
+WINE = load_wine().data
+
+
+def assert_same(ours, reference, rtol=1e-9):
+    scale = reference.singular_values_[0]
+    np.testing.assert_allclose(ours.singular_values_, reference.singular_values_, rtol=rtol, atol=1e-7 * scale)
+    np.testing.assert_allclose(ours.explained_variance_, reference.explained_variance_, rtol=rtol, atol=1e-9 * scale)
+    np.testing.assert_allclose(
+        ours.explained_variance_ratio_, reference.explained_variance_ratio_, rtol=rtol, atol=1e-12
+    )
+    np.testing.assert_allclose(ours.mean_, reference.mean_, rtol=rtol, atol=1e-12)
+    assert (ours.n_components_, ours.n_samples_) == (reference.n_components_, reference.n_samples_)
+
+
+@pytest.mark.parametrize("chunks", [None, 1797, 230])
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("count", [None, 1, 20, 0.8])
+def test_fit__components_and_signs_of_scikit_learn(count, whiten, chunks):
+    X = da.from_array(DIGITS, (chunks, 20)) if chunks else DIGITS
+    reference = Reference(count, whiten=whiten, svd_solver="full").fit(DIGITS)
+    ours = methods.PCA(count, whiten=whiten).fit(X)
+    assert_same(ours, reference)
+    kept = 20 if count is None else ours.n_components_  # trailing components belong to equal variances of 0
+    np.testing.assert_allclose(ours.components_[:kept], reference.components_[:kept], atol=1e-8)
+    np.testing.assert_allclose(ours.noise_variance_, reference.noise_variance_, rtol=1e-9, atol=1e-12)
+    projected = ours.transform(X)
+    assert isinstance(projected, da.Array if chunks else np.ndarray)
+    np.testing.assert_allclose(np.asarray(projected)[:, :kept], reference.transform(DIGITS)[:, :kept], atol=1e-7)
+    np.testing.assert_allclose(
+        np.asarray(ours.inverse_transform(projected)),
+        reference.inverse_transform(reference.transform(DIGITS)),
+        atol=1e-6,
+    )
+
+
+def test_fit__large_offsets_do_no_harm():
+    shifted = WINE / WINE.std(axis=0) + 1e6
+    ours = methods.PCA().fit(da.from_array(shifted, (40, 13)))
+    assert_same(ours, Reference(svd_solver="full").fit(shifted), rtol=1e-6)
+
+
+def test_fit__fewer_rows_than_columns():
+    X = DIGITS[:10]
+    assert_same(methods.PCA(9).fit(da.from_array(X, (3, 64))), Reference(9, svd_solver="full").fit(X))
+
+
+def test_fit__constant_data_and_duplicates():
+    ours = methods.PCA(2).fit(da.ones((9, 4), chunks=(4, 4)))
+    np.testing.assert_array_equal(ours.explained_variance_, 0)
+    np.testing.assert_array_equal(ours.explained_variance_ratio_, 0)
+    X = np.repeat(WINE[:30], 3, axis=0)
+    assert_same(methods.PCA(4).fit(da.from_array(X, (20, 13))), Reference(4, svd_solver="full").fit(X))
+
+
+def test_fit__float32_keeps_its_dtype():
+    X = da.from_array(DIGITS.astype(np.float32), (500, 64))
+    ours = methods.PCA(3).fit(X)
+    assert {ours.components_.dtype, ours.transform(X).dtype, ours.transform(X).compute().dtype} == {np.dtype("f4")}
+    np.testing.assert_allclose(ours.components_, Reference(3, svd_solver="full").fit(DIGITS).components_, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 65, -1, 1.5, 0.0, True, "mle"])
+def test_fit__refuses_a_count_or_share(count):
+    with pytest.raises(ValueError, match="expected n_components as a count from 1 to"):
+        methods.PCA(count).fit(DIGITS)
+
+
+def test_inverse_transform__refuses_other_columns():
+    with pytest.raises(ValueError, match=r"expected 3 columns, one per component, received shape \(2, 4\)"):
+        methods.PCA(3).fit(DIGITS).inverse_transform(np.ones((2, 4)))
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 39), unique=True), offset=st.sampled_from([0, 1e8]))
+def test_moments__of_any_parts_are_those_of_the_whole(seed, cuts, offset):
+    X = np.random.default_rng(seed).normal(size=(40, 3)) + offset
+    blocks = np.split(X, sorted(cuts))
+    total = moments.cross_moments(blocks[0])
+    for block in blocks[1:]:
+        total = moments.merge_moments(total, moments.cross_moments(block))
+    assert total.rows == 40
+    np.testing.assert_allclose(total.mean, X.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(total.scatter, np.cov(X.T) * 39, rtol=1e-6, atol=1e-6)
+    by_column = moments.column_moments(X)
+    np.testing.assert_allclose(by_column.scatter, np.diag(total.scatter), rtol=1e-6)
+
+
+def test_moments__refuse_an_empty_block():
+    with pytest.raises(ValueError, match="expected at least one row"):
+        moments.column_moments(np.empty((0, 3)))
