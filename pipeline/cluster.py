@@ -10,7 +10,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +134,8 @@ class _OwnClient(Client):
 
     def close(self, *args: Any, **kwargs: Any) -> None:
         cluster, name = self.cluster, self.id
+        if cluster is not None and self.status == "running":
+            self._hush_workers()
         super().close(*args, **kwargs)
         if cluster is None:
             return
@@ -141,7 +144,31 @@ class _OwnClient(Client):
         patience = time.monotonic() + 1
         while name in getattr(cluster.scheduler, "clients", ()) and time.monotonic() < patience:
             time.sleep(0.005)
-        cluster.close()
+        with _quiet("distributed.nanny"):  # a worker that is slow to stop on a busy machine is killed: no news
+            cluster.close()
+
+    def _hush_workers(self) -> None:
+        """Let workers stop in silence: one that is just sending its heartbeat would log that nobody listens."""
+        with suppress(Exception):  # a worker that does not answer now cannot be asked; closing goes on
+            self.sync(self._run, _hush, on_error="ignore", callback_timeout=2)
+
+
+def _hush() -> None:
+    for name in ("distributed", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in ("distributed.worker", "distributed.core", "distributed.nanny", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _start(settings: ClusterSettings) -> Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,8 @@ def evaluate_method(
         JSON-able result: task, times, and a score per dataset.
     """
     task = task_of(method)
+    X: Any
+    Z: Any
     X, y = features.matrix(train, "train")
     _check_labels(method, task, y)
     split = "test" if "test" in train.splits else "train"
@@ -130,7 +133,9 @@ def evaluate_method(
         fit_seconds, fit_rows = time.perf_counter() - begun, len(y)
     if advance:
         advance("fitted")
-    scorer = {"classification": _classify, "clustering": _cluster, "decomposition": _decompose}[task]
+    scorer: Callable[..., dict[str, Any]] = _classify if task == "classification" else _cluster
+    if task == "decomposition":
+        scorer = partial(_decompose, center=_training_mean(method, X))
     scores = []
     for name, dataset in tests.items():
         Z, z = features.matrix(dataset, split)
@@ -167,9 +172,9 @@ def _check_labels(method: Any, task: str, y: np.ndarray) -> None:
 
 
 def _takes_arrays_only(method: Any) -> bool:
-    """Whether an estimator, or every step of a pipeline, is scikit-learn's own: it knows nothing of Dask arrays."""
+    """Whether an estimator, or any step of a pipeline, is scikit-learn's own: it knows nothing of Dask arrays."""
     if hasattr(method, "steps"):
-        return all(_takes_arrays_only(step) for _, step in method.steps)
+        return any(_takes_arrays_only(step) for _, step in method.steps)
     return type(method).__module__.startswith("sklearn.")
 
 
@@ -225,14 +230,25 @@ def _cluster(method: Any, X: Any, y: np.ndarray, classes: int) -> dict[str, Any]
     return {"measure": "ARI", "value": value, "predict_seconds": seconds, "extra": {"ARI": value, **extra}}
 
 
-def _decompose(method: Any, X: Any, y: np.ndarray, classes: int) -> dict[str, Any]:
+def _training_mean(method: Any, X: Any) -> np.ndarray:
+    """Mean of the training split: the method's own if it has one, else by one pass."""
+    if hasattr(method, "mean_"):
+        return np.asarray(method.mean_)
+    from tasks.methods.blocks import open_blocks
+    from tasks.methods.moments import column_moments, merge_moments
+
+    with open_blocks(X, name=_name(method), passes=1) as rows:
+        mean: np.ndarray = rows.reduce("mean", column_moments, combine=merge_moments).mean
+    return mean
+
+
+def _decompose(method: Any, X: Any, y: np.ndarray, classes: int, center: np.ndarray) -> dict[str, Any]:
     """Share of the test split's variance, about the training mean, that survives there and back."""
     begun = time.perf_counter()
     back = method.inverse_transform(method.transform(X))
     # Two numbers per row instead of two matrices come back.
     lost = _computed(_row_squares(X - back))
     seconds = time.perf_counter() - begun
-    center = getattr(method, "mean_", 0)
     all_ = _computed(_row_squares(X - np.asarray(center, np.float32)))
     value = 1 - float(lost.sum()) / float(all_.sum()) if all_.sum() else float("nan")
     kept = getattr(method, "n_components_", None)

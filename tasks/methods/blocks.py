@@ -148,8 +148,21 @@ class Blocks:
 
 
 def is_dask(array: Any) -> bool:
-    """Return True for a Dask array (and not for Dask's other collections)."""
-    return dask.is_dask_collection(array) and hasattr(array, "chunks")
+    """Return True for a Dask array, False for what is in this process.
+
+    Raises
+    ------
+    TypeError
+        For Dask's other collections: a data frame does not know its length.
+    """
+    if not dask.is_dask_collection(array):
+        return False
+    if not hasattr(array, "chunks"):
+        raise TypeError(
+            f"expected a NumPy or Dask array, received a Dask {type(array).__name__}; "
+            "use its to_dask_array(lengths=True)"
+        )
+    return True
 
 
 def check_dask_matrix(X: Any, name: str = "X") -> Any:

@@ -22,6 +22,9 @@ from tasks.methods.moments import column_moments, merge_moments
 SAMPLE_ROWS = 16_384
 """Rows that the initial centres are chosen among (more if there are very many clusters)."""
 
+OFFSET = 4.0
+"""Up to so many times the total variance, the squared mean of the data does not call for centring the rows."""
+
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Cluster by Lloyd's iteration.
@@ -100,18 +103,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
             count, mean, scatter = rows.reduce("moments", column_moments, combine=merge_moments)
-            tolerance = self.tol * float((scatter / count).mean())
+            variance = scatter / count
+            tolerance = self.tol * float(variance.mean())
+            # Rounding grows with the distance from the origin; where that is small the rows can stay as they are.
+            origin = mean if mean @ mean > OFFSET * variance.sum() else np.zeros_like(mean)
             best: Run | None = None
             for centers in self._starts(rows, mean):
-                run = lloyd(rows, centers, mean, self.max_iter, tolerance)
+                run = lloyd(rows, centers + (mean - origin), origin, self.max_iter, tolerance)
                 if best is None or run.inertia < best.inertia:
                     best = run
             if best is None:
                 raise ValueError(f"expected n_init of at least 1, received {self.n_init!r}")
-            self.cluster_centers_ = (best.centers + mean).astype(rows.dtype)
-            # With the centres as they are kept, so that predict on the same rows gives the same labels.
-            final = self.cluster_centers_ - mean
-            labels = rows.map("labels", nearest_centers, shared=(final, mean))
+            self.cluster_centers_ = (best.centers + origin).astype(rows.dtype)
+            # As predict does it, so that predict on the same rows gives the same labels.
+            labels = rows.map("labels", nearest_centers, shared=self._relative())
             self.labels_ = rows.assemble(labels, (), np.int32)
             self.inertia_, self.n_iter_ = best.inertia, best.iterations
         if best.occupied < self.n_clusters:
@@ -134,8 +139,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         -------
         ndarray or lazy dask.array.Array, int32 (m,)
         """
-        X, center = self._ready(X)
-        apply = partial(nearest_centers, centers=self.cluster_centers_ - center, mean=center)
+        X = self._checked(X)
+        centers, origin = self._relative()
+        apply = partial(nearest_centers, centers=centers, origin=origin)
         return map_rows(X, apply, name=type(self).__name__, phase="predict", columns=None, dtype=np.int32)
 
     def transform(self, X: Any) -> Any:
@@ -149,18 +155,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         -------
         ndarray or lazy dask.array.Array, shape (m, n_clusters)
         """
-        X, center = self._ready(X)
+        X = self._checked(X)
         dtype = np.float32 if X.dtype == np.float32 else np.float64
-        apply = partial(center_distances, centers=self.cluster_centers_ - center, mean=center, dtype=dtype)
+        centers, origin = self._relative()
+        apply = partial(center_distances, centers=centers, origin=origin, dtype=dtype)
         columns = len(self.cluster_centers_)
         return map_rows(X, apply, name=type(self).__name__, phase="transform", columns=columns, dtype=dtype)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return minus the sum of squared distances of the rows to their nearest centres."""
-        X, center = self._ready(X)
+        X = self._checked(X)
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            shared = (self.cluster_centers_ - center, center)
-            found = rows.reduce("score", spread_of_rows, shared=shared, combine=merge_spread)
+            found = rows.reduce("score", spread_of_rows, shared=self._relative(), combine=merge_spread)
         return -found.inertia
 
     @property
@@ -168,9 +174,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         # Read by ClassNamePrefixFeaturesOutMixin.
         return int(self.cluster_centers_.shape[0])
 
-    def _ready(self, X: Any) -> tuple[Any, np.ndarray]:
+    def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
-        return check_matrix(self, X, reset=False), self.cluster_centers_.mean(axis=0, dtype=np.float64)
+        return check_matrix(self, X, reset=False)
+
+    def _relative(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the centres relative to their mean, and that mean."""
+        origin = self.cluster_centers_.mean(axis=0, dtype=np.float64)
+        return self.cluster_centers_ - origin, origin
 
     def _check_parameters(self) -> None:
         for name in ("n_clusters", "max_iter"):

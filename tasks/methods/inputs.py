@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
@@ -36,10 +35,6 @@ def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1) -> Any:
         If X is not a finite, numeric matrix of enough rows and the right number of columns.
     """
     if not is_dask(X):
-        if dask.is_dask_collection(X):
-            raise TypeError(
-                f"expected a NumPy or Dask array, received {type(X).__name__}; use .to_dask_array(lengths=True)"
-            )
         return validate_data(estimator, X, reset=reset, dtype=FLOATS, order="C", ensure_min_samples=rows)
     X = check_dask_matrix(X)
     name = type(estimator).__name__

@@ -1,4 +1,4 @@
-"""Lloyd's iteration over row blocks. Everywhere here, centres are relative to the mean of the data."""
+"""Lloyd's iteration over row blocks. Everywhere here, centres are relative to an origin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What one pass found: per cluster, relative to the mean."""
+    """What one pass found: per cluster, relative to the origin."""
 
     sums: np.ndarray
     counts: np.ndarray
@@ -40,24 +40,24 @@ class Spread(NamedTuple):
     occupied: np.ndarray
 
 
-def lloyd(rows: Blocks, centers: np.ndarray, mean: np.ndarray, max_iter: int, tolerance: float) -> Run:
+def lloyd(rows: Blocks, centers: np.ndarray, origin: np.ndarray, max_iter: int, tolerance: float) -> Run:
     """Iterate until the labels stay, the centres stay, or max_iter."""
     previous: Sums | None = None
     iteration = 0
     while iteration < max_iter:
         iteration += 1
-        found = rows.reduce("assign", _assign, shared=(centers, mean), combine=_add)
+        found = rows.reduce("assign", _assign, shared=(centers, origin), combine=_add)
         # Equal labels give equal sums to the last bit, for the order of summation is fixed; and labels that differ
         # but give the same sums give the same centres.
         if previous is not None and _same(found, previous):
             break
         previous = found
-        updated = _update(rows, found, centers, mean)
+        updated = _update(rows, found, centers, origin)
         shift = float(((updated - centers) ** 2).sum())
         centers = updated
         if shift <= tolerance:
             break
-    final = rows.reduce("inertia", spread_of_rows, shared=(centers, mean), combine=merge_spread)
+    final = rows.reduce("inertia", spread_of_rows, shared=(centers, origin), combine=merge_spread)
     return Run(centers, final.inertia, iteration, int(final.occupied.sum()))
 
 
@@ -65,14 +65,14 @@ def _same(a: Sums, b: Sums) -> bool:
     return np.array_equal(a.counts, b.counts) and np.array_equal(a.sums, b.sums)
 
 
-def _update(rows: Blocks, found: Sums, centers: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _update(rows: Blocks, found: Sums, centers: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the mean of each cluster; an empty one takes a far row from another, as in scikit-learn."""
     sums, counts = found.sums.copy(), found.counts.copy()
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         keep = partial(_farthest, count=len(empty))
         merge = partial(_merge_farthest, count=len(empty))
-        far = rows.reduce("relocate", keep, rows.starts, shared=(centers, mean), combine=merge)
+        far = rows.reduce("relocate", keep, rows.starts, shared=(centers, origin), combine=merge)
         if far.squares.max() > 0:
             for cluster, vector, owner in zip(empty, far.rows, far.labels, strict=False):
                 sums[owner] -= vector
@@ -93,10 +93,10 @@ class Far(NamedTuple):
     rows: np.ndarray
 
 
-def _farthest(block: np.ndarray, start: int, centers: np.ndarray, mean: np.ndarray, count: int) -> Far:
-    labels, squares = _nearest(block, centers, mean)
+def _farthest(block: np.ndarray, start: int, centers: np.ndarray, origin: np.ndarray, count: int) -> Far:
+    labels, squares = _nearest(block, centers, origin)
     order = np.lexsort((np.arange(len(block)), -squares))[:count]
-    return Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - mean)
+    return Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - origin)
 
 
 def _merge_farthest(a: Far, b: Far, count: int) -> Far:
@@ -105,38 +105,43 @@ def _merge_farthest(a: Far, b: Far, count: int) -> Far:
     return Far(*(values[order] for values in both))
 
 
-def _nearest(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest centre and the squared distance to it; centres are relative to the mean."""
+def _nearest(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest centre and the squared distance to it; centres are relative to the origin."""
     labels = np.empty(len(block), np.int32)
     squares = np.empty(len(block))
-    for low, high, rows, nearest in _assigned(block, centers, mean, Scratch()):
+    narrow = centers.astype(block.dtype)
+    scratch = Scratch()
+    for low, high, rows, nearest in _assigned(block, centers, origin, scratch):
         labels[low:high] = nearest
-        rows -= centers.astype(block.dtype)[nearest]
-        squares[low:high] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        difference = np.take(narrow, nearest, axis=0, out=scratch("own", rows.shape, rows.dtype), mode="clip")
+        np.subtract(rows, difference, out=difference)
+        squares[low:high] = np.einsum("ij,ij->i", difference, difference, dtype=np.float64)
     return labels, squares
 
 
 def _assigned(
-    block: np.ndarray, centers: np.ndarray, mean: np.ndarray, scratch: Scratch
+    block: np.ndarray, centers: np.ndarray, origin: np.ndarray, scratch: Scratch
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Go over the block in parts: where they lie, their centred rows, and the nearest centre of each."""
     dtype = block.dtype
     # ||c||^2 - 2 x.c ranks the centres; ||x||^2 is the same for all.
     factors, squares = (-2.0 * centers.T).astype(dtype), np.einsum("ij,ij->i", centers, centers).astype(dtype)
-    shift = mean.astype(dtype)
+    shift = origin.astype(dtype)
     for low, high in parts(block):
-        rows = np.subtract(block[low:high], shift, out=scratch("rows", (high - low, block.shape[1]), dtype))
+        rows = block[low:high]
+        if shift.any():
+            rows = np.subtract(rows, shift, out=scratch("rows", rows.shape, dtype))
         ranking = np.matmul(rows, factors, out=scratch("ranking", (high - low, len(centers)), dtype))
         ranking += squares
         yield low, high, rows, ranking.argmin(axis=1).astype(np.int32)
 
 
-def _assign(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> Sums:
+def _assign(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Sums:
     """Sum up the rows of each cluster."""
     sums = np.zeros(centers.shape)
     counts = np.zeros(len(centers), np.int64)
     scratch = Scratch()
-    for low, high, rows, labels in _assigned(block, centers, mean, scratch):
+    for low, high, rows, labels in _assigned(block, centers, origin, scratch):
         wide = scratch("wide", rows.shape, np.float64)
         wide[:] = rows
         member = (np.ones(high - low), (labels, np.arange(high - low)))
@@ -149,9 +154,9 @@ def _add(a: Sums, b: Sums) -> Sums:
     return Sums(a.sums + b.sums, a.counts + b.counts)
 
 
-def spread_of_rows(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> Spread:
+def spread_of_rows(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Spread:
     """Measure how far the rows lie from their nearest centres."""
-    labels, squares = _nearest(block, centers, mean)
+    labels, squares = _nearest(block, centers, origin)
     return Spread(float(squares.sum()), np.bincount(labels, minlength=len(centers)) > 0)
 
 
@@ -160,19 +165,19 @@ def merge_spread(a: Spread, b: Spread) -> Spread:
     return Spread(a.inertia + b.inertia, a.occupied | b.occupied)
 
 
-def nearest_centers(block: np.ndarray, centers: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def nearest_centers(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the number of the nearest centre of each row, the lowest of equals, int32 (rows,)."""
     labels = np.empty(len(block), np.int32)
-    for low, high, _, nearest in _assigned(block, centers, mean, Scratch()):
+    for low, high, _, nearest in _assigned(block, centers, origin, Scratch()):
         labels[low:high] = nearest
     return labels
 
 
-def center_distances(block: np.ndarray, centers: np.ndarray, mean: np.ndarray, dtype: Any) -> np.ndarray:
+def center_distances(block: np.ndarray, centers: np.ndarray, origin: np.ndarray, dtype: Any) -> np.ndarray:
     """Return the distance of each row to each centre, (rows, clusters)."""
     result = np.empty((len(block), len(centers)), dtype)
     for low, high in parts(block):
-        rows = block[low:high].astype(np.float64) - mean
+        rows = block[low:high].astype(np.float64) - origin
         squares = np.einsum("ij,ij->i", rows, rows)[:, None] - 2.0 * rows @ centers.T
         squares += np.einsum("ij,ij->i", centers, centers)
         result[low:high] = np.sqrt(np.maximum(squares, 0.0))

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn import preprocessing
+from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import is_dask, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
@@ -86,9 +87,13 @@ class StandardScaler(preprocessing.StandardScaler):
             return super().inverse_transform(X, copy)
         return self._map(X, _unscaled, "inverse_transform")
 
-    def _map(self, X: Any, function: Any, phase: str) -> Any:
-        from sklearn.utils.validation import check_is_fitted
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # NumPy and Dask arrays are promised here; other array libraries are not tested.
+        tags.array_api_support = False
+        return tags
 
+    def _map(self, X: Any, function: Any, phase: str) -> Any:
         check_is_fitted(self)
         X = check_matrix(self, X, reset=False)
         dtype = working_dtype(X.dtype)

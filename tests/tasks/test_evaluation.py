@@ -67,9 +67,16 @@ def evaluate(method, dataset):
     [
         (methods.KNeighborsClassifier(5), ReferenceNeighbors(5)),
         (LogisticRegression(max_iter=300), LogisticRegression(max_iter=300)),
-        (make_pipeline(ReferenceScaler(), ReferenceNeighbors(3)), make_pipeline(ReferenceScaler(), ReferenceNeighbors(3))),
+        (
+            make_pipeline(ReferenceScaler(), ReferenceNeighbors(3)),
+            make_pipeline(ReferenceScaler(), ReferenceNeighbors(3)),
+        ),
+        (
+            make_pipeline(ReferenceScaler(), methods.KNeighborsClassifier(3)),
+            make_pipeline(ReferenceScaler(), ReferenceNeighbors(3)),
+        ),
     ],
-    ids=["ours", "scikit-learn's", "scikit-learn's pipeline"],
+    ids=["ours", "scikit-learn's", "scikit-learn's pipeline", "a pipeline of both"],
 )
 def test_evaluate_method__classification_agrees_with_scikit_learn(method, reference, dataset, arrays):
     X, y, Z, z = arrays
@@ -109,12 +116,15 @@ def test_evaluate_method__clusterer_without_predict_clusters_the_test_split(kind
     assert score["extra"]["clusters"] == found.max() + 1 > 1
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("kind", [methods.PCA, ReferencePCA])
-def test_evaluate_method__decomposition_keeps_the_share_that_scikit_learn_keeps(kind, dataset, arrays):
+def test_evaluate_method__decomposition_keeps_the_share_that_scikit_learn_keeps(kind, scaled, dataset, arrays):
     X, _, Z, _ = arrays
-    reference = ReferencePCA(6).fit(X)
+    reference = make_pipeline(ReferenceScaler(), ReferencePCA(6)) if scaled else ReferencePCA(6)
+    reference.fit(X)
     back = reference.inverse_transform(reference.transform(Z))
-    (score,) = evaluate(kind(6), dataset)["scores"]
+    method = make_pipeline(methods.StandardScaler() if kind is methods.PCA else ReferenceScaler(), kind(6))
+    (score,) = evaluate(method if scaled else kind(6), dataset)["scores"]
     expected = 1 - ((Z - back) ** 2).sum() / ((Z - X.mean(axis=0)) ** 2).sum()
     assert (score["measure"], score["value"]) == ("explained variance", pytest.approx(expected, abs=1e-4))
 
