@@ -88,8 +88,10 @@ def build_dataset(
     return open_dataset(build.dataset)
 
 
-def _produce_and_commit(build: Build, produce: Produce, number: int, *arguments: Any) -> int:
-    return build.write_shard(number, produce(build.plan, number, *arguments))
+def _produce_and_commit(build: Build, produce: Produce, number: int, *arguments: Any) -> None:
+    # Committed before: by another run, or by a try of this task whose answer was lost with its worker.
+    if not build.record_path(number).exists():
+        build.write_shard(number, produce(build.plan, number, *arguments))
 
 
 def wrong_texts(values: Any, count: int) -> str | None:

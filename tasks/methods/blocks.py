@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from tasks.methods.execution import Engine, choose_engine, step_name
 from tasks.methods.reading import Ledger, finish_block, sources_of, working_dtype
+from tasks.methods.threads import one_blas_thread
 
 CACHE_FRACTION = 0.3
 """Share of the workers' memory that all fits of this process together may fill with data kept for further passes."""
@@ -215,24 +216,25 @@ def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = N
     """
     own = engine is None
     engine = engine or choose_engine(X)
-    release: Callable[[], None] | None = None
-    try:
-        if not is_dask(X):
-            blocks = _views(X, engine, name)
-        else:
-            X = check_dask_matrix(X)
-            dtype = working_dtype(X.dtype)
-            finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name)
-            kept = [(source, n) for source, n in zip(sources_of(X, finish), X.chunks[0], strict=True) if n]
-            blocks = Blocks([s for s, _ in kept], [n for _, n in kept], X.shape[1], dtype, engine, name)
-            if passes > 1:
-                release = _cache(blocks, X)
-        yield blocks
-    finally:
-        if release:
-            release()
+    with ExitStack() as stack:
         if own:
-            engine.close()
+            stack.callback(engine.close)
+        if engine.parallel:
+            stack.enter_context(one_blas_thread())
+        if is_dask(X):
+            blocks = _lazy_blocks(check_dask_matrix(X), engine, name)
+            if passes > 1 and (release := _cache(blocks, X)):
+                stack.callback(release)
+        else:
+            blocks = _views(X, engine, name)
+        yield blocks
+
+
+def _lazy_blocks(X: Any, engine: Engine, name: str) -> Blocks:
+    dtype = working_dtype(X.dtype)
+    finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name)
+    filled = [(source, n) for source, n in zip(sources_of(X, finish), X.chunks[0], strict=True) if n]
+    return Blocks([source for source, _ in filled], [n for _, n in filled], X.shape[1], dtype, engine, name)
 
 
 def assemble(

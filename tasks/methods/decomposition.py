@@ -77,7 +77,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
             count, mean, scatter = rows.reduce("covariance", cross_moments, combine=merge_moments)
             dtype = rows.dtype
-        variance, components = _eigenvectors(scatter / (count - 1), limit)
+            variance, components = _eigenvectors(scatter / (count - 1), limit)
         ratio = variance / variance.sum() if variance.any() else np.zeros_like(variance)
         kept = _count(self.n_components, ratio)
         self.n_samples_ = int(count)

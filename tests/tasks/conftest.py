@@ -60,7 +60,7 @@ class Source:
         return {"source": "Source"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_source() -> type[Source]:
     """The class of the small sources, to make one or to derive one that breaks its word."""
     return Source

@@ -20,7 +20,9 @@ from storage.layout import Layout
 from storage.plan import Plan
 from storage.writer import Build, Shard
 from tasks.building import IN_FLIGHT, build_dataset
+from tasks.ingest import ingest
 from tasks.placement import cpu_resources, task_key, total_threads, workers_with
+from tasks.split import Split
 
 
 def plan_of(shards: int, rows: int = 2) -> Plan:
@@ -190,18 +192,26 @@ def die_once(plan: Plan, number: int, folder: str, kills: int) -> Shard:
     return produce(plan, number)
 
 
-@pytest.fixture
-def processes():
+@pytest.fixture(scope="module")
+def processes(make_source):
     """A client of two worker processes, which are started again when they die."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    # So many deaths would be blamed on a task that was only waiting beside them.
+    modules = [sys.modules[name] for name in (__name__, make_source.__module__)]
+    for module in modules:  # workers cannot import the tests
+        cloudpickle.register_pickle_by_value(module)
+    settings = {
+        # So many deaths would be blamed on a task that was only waiting beside them.
+        "distributed.scheduler.allowed-failures": 1000,
+        # So long after a death the cluster looks once, and lets go of a worker that is just being started again.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+    }
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1000}),
+        dask.config.set(settings),
         LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    for module in modules:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.mark.chaos
@@ -222,3 +232,25 @@ def test_build_dataset__workers_are_killed_at_every_step_of_the_commit(processes
     assert dataset.version == version
     assert storage.verify(dataset.path).ok
     assert not list(dataset.path.rglob("*.partial"))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_ingest__workers_are_killed_while_they_read(make_source, processes, workers, tmp_path, kind):
+    # Sooner or later also the worker that holds the source for the others.
+    layout = {"shard_bytes": 600, "minimum_shard_bytes": 100, "minimum_shards": 7, "chunk_bytes": 200}
+    options = {"split": Split(), "seed": 0, "layout": layout, "retries": 0}
+
+    class Deadly(make_source):
+        def take(self, indices):
+            for sample in {7, 20, 33} & set(indices.tolist()):
+                if not (tmp_path / f"death-{sample}").exists():
+                    (tmp_path / f"death-{sample}").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return super().take(indices)
+
+    version = ingest(make_source(kind), str(tmp_path / "undisturbed"), workers, **options).version
+    dataset = ingest(Deadly(kind), str(tmp_path / "disturbed"), processes, **options)
+    assert len(list(tmp_path.glob("death-*"))) == 3
+    assert dataset.version == version
+    assert storage.verify(dataset.path).ok

@@ -164,7 +164,7 @@ def test_ingest__retries_change_nothing(make_source, workers, tmp_path, monkeypa
     monkeypatch.setattr(Build, "write_shard", unsteady)
     dataset = run(make_source(), tmp_path / "disturbed", workers, retries=2)
     assert dataset.version == version
-    assert set(tries.values()) == {3}
+    assert set(tries.values()) == {2}  # the third finds it committed
 
 
 class Stop(Exception):

@@ -56,7 +56,7 @@ def test_add_noise__equals_the_noise_on_the_whole_source(clean, make_source, wor
     assert storage.verify(copy.path).ok
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=6)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=4)
 @given(
     noisy=st.sampled_from([n for kind in NOISES.values() for n in kind]),
     shard=st.integers(60, 3000),
