@@ -26,8 +26,8 @@ class denoising_autoencoder(FitSettings):
     filters : int
         Channels of the inner convolutions.
     skips : bool
-        Add the features before each pooling to those of the same size behind the bottleneck. Costs no parameter, and
-        keeps fine structure that two poolings lose. False gives the plain autoencoder.
+        True adds the features before each pooling to those of the same size behind the bottleneck. It costs no
+        parameter and keeps fine structure that two poolings lose; it is then no longer the plain autoencoder.
     epochs, batch_size, learning_rate, schedule, patience
         See `tasks.networks.protocol.FitSettings`.
 

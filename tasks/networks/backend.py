@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 from storage.keyed import key_of
 
+_BANNER = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
 EXTRA = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax[cpu]"}
 
 
@@ -28,9 +33,36 @@ def load_keras() -> ModuleType:
             raise ModuleNotFoundError(
                 f"networks need {module} (KERAS_BACKEND={backend}), which is not installed; pip install '{cure}'"
             )
+    if "keras" not in sys.modules:
+        with _without_banner():
+            import keras
     import keras
 
     return keras
+
+
+@contextmanager
+def _without_banner() -> Iterator[None]:
+    """Hold back what TensorFlow prints about its build while it is loaded; whatever else is printed comes after.
+
+    No setting silences these lines: they are written before TensorFlow has read its settings, by C++, so past
+    Python's `sys.stderr`.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # a process without a standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            rest = [line for line in held if not any(part in line for part in _BANNER)]
+            os.write(2, b"".join(rest))
 
 
 class Seeds:
