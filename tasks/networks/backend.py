@@ -13,7 +13,12 @@ from typing import Any
 
 from storage.keyed import key_of
 
-_BANNER = (b"All log messages before absl::InitializeLog", b"oneDNN custom operations are on")
+_BANNER = (
+    b"All log messages before absl::InitializeLog",
+    b"oneDNN custom operations are on",
+    b"This TensorFlow binary is optimized",
+    b"To enable the following instructions",
+)
 EXTRA = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax[cpu]"}
 
 

@@ -13,7 +13,8 @@ from storage.writer import Build, Shard
 from tasks import features as module
 from tasks.features import Features
 
-TEXTS = [f"the film number {i} was {'great' if i % 2 else 'awful'}<br />{'indeed ' * (i % 5)}" for i in range(60)] + [""]
+TEXTS = [f"the film number {i} was {'great' if i % 2 else 'awful'}<br />{'indeed ' * (i % 5)}" for i in range(60)]
+TEXTS.append("")
 TRAIN = 40
 
 
