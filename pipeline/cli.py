@@ -94,7 +94,8 @@ def _run(options: argparse.Namespace) -> int:
         runs = [pipeline.run(root=options.root, client=client) for pipeline in pipelines]
     failures = [(run, step) for run in runs for step in run.failures]
     for run, step in failures:
-        print(f"{run.record['pipeline']}: {step['name']} {step['status']}: {step['error']}", file=sys.stderr)
+        if step["status"] == "failed":  # those skipped for it are in the report
+            print(f"{run.record['pipeline']}: {step['name']} failed: {step['error']}", file=sys.stderr)
     page = runs[0].report if len(runs) == 1 else _join([run.folder for run in runs], options.root / "report.html")
     print(f"report: {page.resolve()}")
     return FAILED if failures else 0

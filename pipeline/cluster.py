@@ -20,6 +20,7 @@ from distributed import Client, Nanny, Scheduler
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 from distributed.deploy.utils import nprocesses_nthreads
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from pipeline import machine
 from pipeline.config import FILE_NAME, cluster_settings
@@ -153,6 +154,17 @@ class _OwnClient(Client):
             self.sync(self._run, _hush, on_error="ignore", callback_timeout=2)
 
 
+class _QuietFailures(WorkerPlugin):
+    """Keep a failed task's traceback out of the terminal: the step's line says why, the report has the traceback."""
+
+    def setup(self, worker: Any) -> None:
+        logging.getLogger("distributed.worker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Compute Failed")
+
+
 def _hush() -> None:
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -182,6 +194,7 @@ def _start(settings: ClusterSettings) -> Client:
         silence_logs=logging.WARNING,
     )
     client = _OwnClient(cluster)
+    client.register_plugin(_QuietFailures(), name="duskflow-quiet-failures")
     if link := _dashboard(client):
         say(f"dashboard: {link}")
     networks = sum("GPU" in worker.resources for worker in workers)

@@ -242,13 +242,24 @@ def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -
         check_placement(execution)
         client.subscribe_topic(TOPIC, execution.on_event)
         stack.callback(client.unsubscribe_topic, TOPIC)
-        progress.message(f"pipeline {pipeline.name}: {len(pipeline.source):,} {pipeline.source.kind}")
+        progress.message(
+            f"pipeline {pipeline.name}: {len(pipeline.source):,} {pipeline.source.kind}{skipped_note(pipeline)}"
+        )
         execution.make_datasets()
         if CLEAN in execution.datasets:
             execution.make_results()
         else:
             skip_rest(execution)
         return Run(write_run(execution))
+
+
+def skipped_note(pipeline: Pipeline) -> str:
+    """Say how many samples the source left out because it could not read them."""
+    describe = getattr(pipeline.source, "describe", None)
+    skipped = (describe() if describe else {}).get("skipped") or []
+    return (
+        f", {len(skipped):,} unreadable ones skipped: {skipped[0]}{', ...' if skipped[1:] else ''}" if skipped else ""
+    )
 
 
 def skip_rest(execution: Execution) -> None:

@@ -98,6 +98,11 @@ def write_run(execution: Execution) -> Path:
     return folder
 
 
+def _source_entry(source: Any) -> dict[str, Any]:
+    described = source.describe() if hasattr(source, "describe") else {"source": repr(source)}
+    return {**described, "skipped_count": len(described.get("skipped") or [])}
+
+
 def _dataset_entry(execution: Execution, name: str, dataset: Dataset) -> dict[str, Any]:
     counts = dataset.statistics["class_counts"]
     step = execution.records[name]

@@ -12,12 +12,15 @@ import zarr
 
 from storage.documents import GROUP, MANIFEST, POINTER, read_pointer
 from storage.errors import StorageError
-from storage.layout import SPLITS, Layout
+from storage.layout import MIB, SPLITS, Layout
 from storage.raw import map_shard
-from storage.texts import unpack
+from storage.texts import decode, unpack
 
 if TYPE_CHECKING:
     import xarray
+
+HELD_BYTES = 640 * MIB
+"""Texts that an open dataset keeps for `take`: somewhat more than a window of shuffled batches, `feed.WINDOW_BYTES`."""
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -93,6 +96,7 @@ class Dataset:
         self.layout = Layout(**manifest["layout"])
         self.statistics: dict[str, Any] = manifest["statistics"]
         self._maps: dict[int, np.ndarray | None] = {}
+        self._texts: dict[int, tuple[bytes, int]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Dataset, (self.path, self.manifest))
@@ -221,11 +225,11 @@ class Dataset:
         shards = rows // self.layout.shard
         if self.kind == "texts":
             texts: list[str] = [""] * len(rows)
-            for shard in np.unique(shards):
-                low, high = self.layout.bounds(int(shard))
-                held = self._read_texts(low, high)
-                for place in np.flatnonzero(shards == shard):
-                    texts[place] = held[rows[place] - low]
+            for shard in np.unique(shards).tolist():
+                data, start = self._held_texts(shard)
+                for place in np.flatnonzero(shards == shard).tolist():
+                    low, high = (self._offsets[rows[place]] - start).tolist()
+                    texts[place] = decode(data[low:high])
             return texts
         out = np.empty((len(rows), *(self.sample_shape or ())), np.uint8)
         for shard in np.unique(shards):
@@ -246,17 +250,36 @@ class Dataset:
 
     def _read_texts(self, start: int, stop: int) -> list[str]:
         texts: list[str] = []
-        slot = self._array("values").chunks[0]
-        shards = self._shards_of(start, stop)
-        self._check_files("values", shards)
-        for shard in shards:
+        for shard in self._shards_of(start, stop):
             low, high = self.layout.bounds(shard)
-            offsets = self._offsets[max(start, low) : min(stop, high)]
-            first, last = int(offsets[0, 0]), int(offsets[-1, 1])
-            if not shard * slot <= first <= last <= (shard + 1) * slot:
-                raise StorageError(f"damaged offsets in shard {shard} of {self.name!r}; run verify")
-            texts += unpack(np.asarray(self._array("values")[first : max(last, first)]), offsets, first)
+            values, first = self._shard_bytes(shard)
+            texts += unpack(values, self._offsets[max(start, low) : min(stop, high)], first)
         return texts
+
+    def _shard_bytes(self, shard: int) -> tuple[np.ndarray, int]:
+        """The UTF-8 bytes of a shard's texts, and where they begin in `values`."""
+        self._check_files("values", range(shard, shard + 1))
+        values = self._array("values")
+        slot = values.chunks[0]
+        offsets = self._offsets[slice(*self.layout.bounds(shard))]
+        edges = np.append(offsets[:, 0], offsets[-1, 1])
+        # Each text begins where the one before it ends, all within the shard's slot.
+        whole = (edges[1:] == offsets[:, 1]).all() and (np.diff(edges) >= 0).all()
+        if not whole or edges[0] < shard * slot or edges[-1] > (shard + 1) * slot:
+            raise StorageError(f"damaged offsets in shard {shard} of {self.name!r}; run verify")
+        return np.asarray(values[int(edges[0]) : int(edges[-1])]), int(edges[0])
+
+    def _held_texts(self, shard: int) -> tuple[bytes, int]:
+        """The bytes of a shard's texts, kept: shuffled batches come back to the same shards again and again."""
+        held = self._texts.get(shard)
+        if held is None:
+            values, first = self._shard_bytes(shard)
+            held = self._texts[shard] = (values.tobytes(), first)
+            spare = sum(len(data) for data, _ in list(self._texts.values())) - HELD_BYTES
+            for other in list(self._texts)[:-1]:
+                if spare > 0:
+                    spare -= len(self._texts.pop(other, (b"", 0))[0])
+        return held
 
     def xarray(self) -> xarray.Dataset:
         """Open as a lazy `xarray.Dataset`, a Dask chunk per shard."""

@@ -17,6 +17,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def decode(data: bytes) -> str:
+    """Undo `encode`."""
+    return data.decode("utf-8", "surrogatepass")
+
+
 def pack(texts: Sequence[str], start: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Concatenate texts.
 
@@ -42,4 +47,4 @@ def pack(texts: Sequence[str], start: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def unpack(values: np.ndarray, offsets: np.ndarray, start: int = 0) -> list[str]:
     """Undo `pack` for the texts at `offsets`; `start` is the position of ``values[0]``."""
     data = values.tobytes()
-    return [data[low:high].decode("utf-8", "surrogatepass") for low, high in (offsets - start).tolist()]
+    return [decode(data[low:high]) for low, high in (offsets - start).tolist()]

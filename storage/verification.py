@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.dataset import Dataset, open_dataset
-from storage.documents import GROUP, read_pointer, seal
+from storage.documents import GROUP, MANIFEST, POINTER, read_pointer, seal
 from storage.durable import PARTIAL
+from storage.errors import StorageError
 from storage.plan import digest
 
 
@@ -21,6 +22,7 @@ class Verification:
 
     path: Path
     version: str
+    """Empty if the manifest is too damaged to tell."""
     files: int
     strict: bool
     problems: tuple[str, ...]
@@ -47,8 +49,20 @@ def verify(path: str | Path, *, strict: bool = True, advance: Callable[[int], An
     Returns
     -------
     Verification
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `path`.
+    StorageError
+        If nothing was ever finished there.
     """
-    dataset = open_dataset(path)
+    try:
+        dataset = open_dataset(path)
+    except StorageError as error:
+        if any((Path(path) / name).exists() for name in (POINTER, MANIFEST)):
+            return Verification(Path(path), "", 0, strict, (str(error),))  # so damaged that it does not open
+        raise
     problems = [*_pointer_problems(dataset, read_pointer(Path(path))), *_manifest_problems(dataset)]
     files = dataset.manifest["files"]
 

@@ -77,8 +77,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
             count, mean, scatter = rows.reduce("covariance", cross_moments, combine=merge_moments)
             dtype = rows.dtype
-            variance, components = _eigenvectors(scatter / (count - 1), limit)
-        ratio = variance / variance.sum() if variance.any() else np.zeros_like(variance)
+            covariance = scatter / (count - 1)
+            total = float(np.trace(covariance))
+            known = int(self.n_components) if isinstance(self.n_components, Integral) else limit
+            variance, components = _eigenvectors(covariance, known)
+        ratio = variance / total if total > 0 else np.zeros_like(variance)
         kept = _count(self.n_components, ratio)
         self.n_samples_ = int(count)
         self.n_components_ = kept
@@ -87,7 +90,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.explained_variance_ = variance[:kept].astype(dtype)
         self.explained_variance_ratio_ = ratio[:kept].astype(dtype)
         self.singular_values_ = np.sqrt(variance[:kept] * (count - 1)).astype(dtype)
-        self.noise_variance_ = float(variance[kept:].mean()) if kept < limit else 0.0
+        rest = max(total - float(variance[:kept].sum()), 0.0)
+        self.noise_variance_ = rest / (limit - kept) if kept < limit else 0.0
         return self
 
     def transform(self, X: Any) -> Any:
@@ -157,12 +161,13 @@ def _check_components(wanted: Any, limit: int) -> None:
     )
 
 
-def _eigenvectors(covariance: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest `limit` eigenvalues, none below zero, and their eigenvectors as rows, signs settled."""
-    values, vectors = scipy.linalg.eigh(covariance)
-    values, vectors = values[::-1][:limit], vectors.T[::-1][:limit]
-    _, vectors = svd_flip(None, vectors, u_based_decision=False)
-    return np.maximum(values, 0.0), vectors
+def _eigenvectors(covariance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues, none below zero, and their eigenvectors as rows, signs settled."""
+    size = len(covariance)
+    wanted = (size - count, size - 1) if count < size else None
+    values, vectors = scipy.linalg.eigh(covariance, subset_by_index=wanted)
+    _, vectors = svd_flip(None, vectors.T[::-1], u_based_decision=False)
+    return np.maximum(values[::-1], 0.0), vectors
 
 
 def _count(wanted: Any, ratio: np.ndarray) -> int:

@@ -26,17 +26,26 @@ def open_folder(folder: str | Path) -> Path:
 
 
 def save_model(folder: Path, model: Any) -> None:
-    """Save a model without its optimizer's state, which only a continued training needs."""
+    """Save a model, ready to predict: without its optimizer, whose state is twice as large as the weights."""
     # Keras insists on the ending.
     partial = folder / f"model-{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL}.keras"
     try:
-        model.save(partial, include_optimizer=False)
+        _to_predict(model).save(partial)
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, folder / MODEL)
     finally:
         partial.unlink(missing_ok=True)
     fsync_folder(folder)
+
+
+def _to_predict(model: Any) -> Any:
+    """The same layers as a model that is not compiled. Keras has no such option: it ignores ``include_optimizer``."""
+    import keras
+
+    if isinstance(model, keras.Sequential) or type(model).__name__ == "Functional":
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    return model
 
 
 def save_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:

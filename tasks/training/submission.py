@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, wait
+from distributed import Client, Future
 
 from tasks.networks.protocol import check_network
 from tasks.placement import task_key, workers_with
@@ -93,10 +93,13 @@ def wait_result(client: Client, future: Future, *, patience: float = 60.0, poll:
     """
     gone: float | None = None
     try:
+        # Not `distributed.wait`: it looks for a default client, which a pipeline's is not.
         while not future.done():
             try:
-                wait(future, timeout=poll)
+                return future.result(timeout=poll)
             except TimeoutError:
+                if future.done():  # the training itself raised it
+                    break
                 gone = None if workers_with(client, "GPU") else gone or time.monotonic()
                 if gone is not None and time.monotonic() - gone >= patience:
                     raise RuntimeError(

@@ -259,9 +259,24 @@ def test_read__of_a_truncated_file_fails(image_build, text_build, commit, name):
 def test_read__offsets_of_another_shard_are_refused(text_build, commit):
     dataset = commit(text_build(["a", "b", "c", "d"] * 2))
     path = shard_file(dataset, "offsets", 1)
-    path.write_bytes(np.array([[0, 10**9]] * 3, "<i8").tobytes())
-    with pytest.raises(StorageError, match="damaged offsets in shard 1 of 'reviews'; run verify"):
-        dataset.read(3, 6)
+    healthy = np.fromfile(path, "<i8").reshape(3, 2)
+    for damage in ([[0, 10**9]] * 3, healthy + np.eye(3, 2, dtype=np.int64), healthy[::-1], healthy - 10**6):
+        path.write_bytes(np.array(damage, "<i8").tobytes())
+        for read in (lambda opened: opened.read(3, 6), lambda opened: opened.take(np.array([4]))):
+            with pytest.raises(StorageError, match="damaged offsets in shard 1 of 'reviews'; run verify"):
+                read(storage.open_dataset(dataset.path))
+
+
+@pytest.mark.parametrize("limit", [0, 60, 10**9])
+def test_take__texts_that_are_kept_stay_within_their_limit(text_build, commit, monkeypatch, limit):
+    monkeypatch.setattr("storage.dataset.HELD_BYTES", limit)
+    texts = [f"text number {i}" for i in range(40)]
+    dataset = commit(text_build(texts, 3))
+    for _ in range(2):
+        for rows in np.random.default_rng(0).permutation(40).reshape(8, 5):
+            assert dataset.take(rows) == [texts[row] for row in rows]
+            held = sum(len(data) for data, _ in dataset._texts.values())
+            assert held <= max(limit, 3 * 14)  # one shard always stays
 
 
 def test_read__shards_in_another_layout_are_decoded_by_zarr(images, monkeypatch):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -23,11 +24,7 @@ def folder_of(dataset) -> Path:
 
 
 def found(dataset, **options) -> tuple[str, ...]:
-    """What verify reports, be it by an error."""
-    try:
-        return storage.verify(folder_of(dataset), **options).problems
-    except StorageError as error:
-        return (str(error),)
+    return storage.verify(folder_of(dataset), **options).problems
 
 
 def test_verify__a_healthy_dataset(dataset):
@@ -152,6 +149,22 @@ def test_verify__manifest_of_another_build(image_build, commit):
     problems = found(dataset)
     assert problems[0].startswith(f"damaged pointer: it says version {dataset.version[:12]}")
     assert any(problem.startswith("damaged images/") for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["latest.json", "manifest.json"])
+def test_verify__so_damaged_that_it_does_not_open(dataset, name):
+    path = folder_of(dataset) / name if name == "latest.json" else dataset.path / name
+    path.write_bytes(b"garbage")
+    result = storage.verify(folder_of(dataset))
+    assert not result.ok
+    assert (result.version, result.files) == ("", 0)
+    assert len(result.problems) == 1
+    assert re.match(rf"damaged (pointer|manifest) .*{name}: ", result.problems[0])
+
+
+def test_verify__build_that_is_gone(dataset):
+    shutil.rmtree(dataset.path)
+    assert found(dataset)[0].startswith("no finished dataset in ")
 
 
 def test_verify__manifest_whose_files_make_no_sense(dataset):

@@ -20,8 +20,17 @@ def blas_threads():
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    with threadpool_limits(2, user_api="blas"):
-        yield
+    before = max(blas_threads())
+    in_thread(threadpool_limits, 2)
+    yield
+    in_thread(threadpool_limits, before)
+
+
+def in_thread(function, count):
+    # A limit that the main thread set would be the main thread's, and nobody else's to change.
+    thread = threading.Thread(target=function, args=(count,), kwargs={"user_api": "blas"})
+    thread.start()
+    thread.join()
 
 
 def test_one_blas_thread__until_the_last_user_leaves():

@@ -1,0 +1,89 @@
+"""The examples of the pages about storage and noise run as they stand, from top to bottom."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import storage
+from storage.layout import Layout
+from storage.plan import Plan
+from storage.texts import pack
+from storage.writer import Build, Shard
+from tasks import noise
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def blocks(page: str) -> list[str]:
+    found = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+@pytest.fixture
+def finished_run(tmp_path, monkeypatch):
+    """The dataset that the page about storage speaks of, in a new working directory."""
+    monkeypatch.chdir(tmp_path)
+    count, splits = 200, {"train": (0, 140), "validation": (140, 160), "test": (160, 200)}
+    plan = Plan("clean", "images", Layout(count, 50, 25), {}, (28, 28, 1), ("a", "b"), splits)
+    build = Build("runs/images/datasets/clean", plan)
+    build.begin()
+    codes = np.repeat([0, 1, 2], [140, 20, 40]).astype(np.uint8)
+    ids = np.arange(count)[::-1].copy()
+    values = np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+    for number in range(4):
+        rows = slice(*plan.layout.bounds(number))
+        build.write_shard(number, Shard(values[rows], ids[rows] % 2, ids[rows], codes[rows]))
+    build.finish()
+
+
+def run(page: str) -> dict:
+    names: dict = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_storage__examples_run(finished_run, capsys):
+    names = run("storage.md")
+    assert "<Dataset 'clean': 200 images, 4 shards, version" in capsys.readouterr().out
+    assert names["test"] == slice(160, 200)
+    np.testing.assert_array_equal(names["some"], names["clean"].read(0, 200)[[5, 3, 3]])
+    assert names["again"].state_dict() == names["state"]
+
+
+def test_storage__recipe_for_texts_reads_them(finished_run):
+    held = ["", "é", "\ud83d", "plain"]
+    values, offsets = pack(held)
+    group = {"values": values, "offsets": offsets}
+    texts = run("storage.md")["texts"]
+    assert texts(group, 0, 4) == held
+    assert texts(group, 0, 1) == [""]
+
+
+def test_storage__every_file_of_a_dataset_is_explained(finished_run):
+    page = (DOCS / "storage.md").read_text("utf-8")
+    build = storage.open_dataset("runs/images/datasets/clean").path
+    for path in [*build.parent.parent.iterdir(), *build.iterdir()]:
+        assert path.name in page
+
+
+def test_noise__examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("noise.md")
+    assert [noise.slug_of(made) for made in names["pictures"].noise] == ["gaussian-3", "salt-and-pepper-2"]
+    assert noise.slug_of(names["Fog"]()) == "fog-thickness-0.5"
+
+
+def test_noise__the_catalogue_is_complete_and_true():
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| `(\w+)`.*?\| ([\d., ]+) \|", (DOCS / "noise.md").read_text(), re.M)
+    kinds = {name: value for name in noise.__all__ if hasattr(value := getattr(noise, name), "version")}
+    assert {row[0] for row in rows} == set(kinds)
+    for name, kind, parameter, severities in rows:
+        assert kinds[name].kind == kind
+        values = [getattr(kinds[name](severity=severity), f"_{parameter}") for severity in range(1, 6)]
+        assert values == [float(value) for value in severities.split(",")]
