@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -47,7 +48,7 @@ class small_classifier(networks.lenet5):
 
 
 FAST = small_classifier(epochs=3, batch_size=16, learning_rate=0.5)
-DENOISER = networks.denoising_autoencoder(filters=4, epochs=3, batch_size=8, learning_rate=0.02)
+DENOISER = networks.denoising_autoencoder(filters=8, epochs=6, batch_size=8, learning_rate=0.01)
 READER = networks.lstm_sentiment(
     vocabulary=30, length=6, embedding=4, units=4, epochs=4, batch_size=8, learning_rate=0.05
 )
@@ -110,13 +111,13 @@ def texts(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def classified(images, tmp_path_factory):
-    """The result of a small training, and its folder."""
-    folder = tmp_path_factory.mktemp("classified")
-    return train(FAST, images["clean"], tests=images, folder=folder, label="mine"), folder
+    """The result of a small training, its folder, and what it reported on the way."""
+    folder, seen = tmp_path_factory.mktemp("classified"), []
+    return train(FAST, images["clean"], tests=images, folder=folder, label="mine", progress=seen.append), folder, seen
 
 
 def test_train__classification_learns(classified):
-    result, _ = classified
+    result, *_ = classified
     assert json.loads(json.dumps(result)) == result
     assert {
         name: result[name] for name in ("label", "name", "kind", "task", "trained_on", "fit_rows", "parameters")
@@ -143,7 +144,7 @@ def test_train__classification_learns(classified):
 def test_train__saved_model_gives_the_saved_predictions(classified, images):
     import keras
 
-    result, folder = classified
+    result, folder, _ = classified
     assert sorted(path.name for path in folder.iterdir()) == sorted(result["artifacts"].values())
     model = keras.models.load_model(folder / result["artifacts"]["model"])
     with np.load(folder / result["artifacts"]["predictions"]) as saved:
@@ -163,7 +164,7 @@ def test_train__reconstruction_raises_the_psnr(images, tmp_path):
     assert (result["task"], result["trained_on"]) == ("reconstruction", "gaussian-4")
     (score,) = result["scores"]  # a gain has no meaning on the clean data
     assert (score["data"], score["measure"], score["rows"]) == ("gaussian-4", "PSNR gain (dB)", 32)
-    assert score["value"] > 0
+    assert score["value"] > 3
     assert score["value"] == pytest.approx(score["extra"]["psnr_denoised"] - score["extra"]["psnr_noisy"])
     assert score["extra"]["psnr_clean"] > score["extra"]["psnr_noisy"]
     clean, noisy = (open_dataset(images[name]).read(128, 160).astype(float) for name in images)
@@ -212,13 +213,11 @@ class Hammer:
 @pytest.mark.parametrize("network", [FAST, READER], ids=str)
 def test_train__same_seed_same_result(network, images, texts, tmp_path):
     path = texts if network.kind == "texts" else images["clean"]
+    network = dataclasses.replace(network, epochs=2)
     with Hammer():
-        one, two, other = (
-            train(network, path, folder=tmp_path / str(i), seed=seed) for i, seed in enumerate((5, 5, 6))
-        )
-    # Sums of floats may be taken in another order by several threads; the random numbers may not differ.
-    np.testing.assert_allclose(one["history"]["loss"], two["history"]["loss"], rtol=1e-4)
-    assert abs(one["history"]["loss"][0] / other["history"]["loss"][0] - 1) > 1e-3
+        one, two = (train(network, path, folder=tmp_path / name, seed=5) for name in ("one", "two"))
+    # Threads may take the sums of floats in another order; random numbers that differ change far more than that.
+    np.testing.assert_allclose(one["history"]["loss"], two["history"]["loss"], rtol=1e-5)
 
 
 def test_train__stops_early_and_returns_to_the_best_epoch(images, tmp_path):
@@ -245,9 +244,8 @@ def test_train__without_patience_needs_no_validation(tmp_path):
     assert (result["best_epoch"], result["fit_rows"]) == (1, 120)
 
 
-def test_train__progress_of_every_epoch(images, tmp_path):
-    seen: list[dict] = []
-    result = train(FAST, images["clean"], folder=tmp_path, progress=seen.append, label="mine")
+def test_train__progress_of_every_epoch(classified):
+    result, _, seen = classified
     assert [(event["step"], event["epoch"], event["epochs"]) for event in seen] == [("mine", i, 3) for i in (1, 2, 3)]
     assert [event["logs"]["loss"] for event in seen] == result["history"]["loss"]
 
@@ -399,12 +397,15 @@ def test_text_epochs__every_row_once_in_an_order_of_its_own():
     tokens, labels = np.arange(46).reshape(23, 2), np.arange(23)
     make = text_epochs(tokens, labels, 5, seed=1, version="v", shuffle=True)
     orders = []
+    assert [codes.tolist() for _, codes in make(0)] == [codes.tolist() for _, codes in make(0)]
     for epoch in (0, 1):
         for rows, codes in make(epoch):
             np.testing.assert_array_equal(rows[:, 0], 2 * codes)
         orders.append(np.concatenate([codes for _, codes in make(epoch)]).tolist())
     assert sorted(orders[0]) == sorted(orders[1]) == labels.tolist()
     assert orders[0] != orders[1]
+    other = text_epochs(tokens, labels, 5, seed=2, version="v", shuffle=True)
+    assert np.concatenate([codes for _, codes in other(0)]).tolist() != orders[0]
     plain = text_epochs(tokens, labels, 5, seed=1, version="v", shuffle=False)
     assert np.concatenate([codes for _, codes in plain(0)]).tolist() == labels.tolist()
     with pytest.raises(IndexError, match="expected a batch from 0 to 4, received 5"):
