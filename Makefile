@@ -47,6 +47,8 @@ test: lint
 
 bench: setup
 	.venv/bin/python benchmarks/import_time.py
+	.venv/bin/python benchmarks/keyed.py
+	@echo "full size (10 minutes and more; needs the data): .venv/bin/python benchmarks/targets.py --root runs-full"
 
 clean:
 	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist

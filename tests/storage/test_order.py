@@ -27,6 +27,10 @@ def test_epoch_order__is_a_permutation_of_the_split(start, length, shard, window
 @pytest.mark.parametrize("change", [{"seed": 1}, {"epoch": 1}, {"version": "cd" * 32}])
 def test_epoch_order__changes_with(change):
     assert not np.array_equal(order(**change), order())
+    # Of shards among each other, and of rows within a shard.
+    one, other = (order(stop=96, window=1, **options).reshape(12, 8) for options in ({}, change))
+    assert not np.array_equal(one[:, 0] // 8, other[:, 0] // 8)
+    assert not np.array_equal(one[one[:, 0] // 8 == 0], other[other[:, 0] // 8 == 0])
 
 
 def test_epoch_order__seed_and_epoch_are_not_added():

@@ -74,6 +74,14 @@ def test_map_shard__chunks_in_another_order_are_left_to_zarr(tmp_path):
     assert map_shard(path, 4, 8, 8, SHAPE) is None
 
 
+def test_map_shard__chunks_of_other_sizes_are_left_to_zarr(tmp_path):
+    # As a codec might write them: in place, but shorter.
+    path = tmp_path / "shard"
+    index = np.array([[0, 24], [24, 20]], "<u8").tobytes() + b"crc!"
+    path.write_bytes(VALUES[:8].tobytes() + index)
+    assert map_shard(path, 4, 8, 8, SHAPE) is None
+
+
 @pytest.mark.parametrize("cut", [1, 20, 50])
 def test_map_shard__truncated_shards_are_left_to_zarr(tmp_path, cut):
     write(tmp_path)

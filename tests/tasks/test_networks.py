@@ -6,6 +6,7 @@ import importlib.util
 import json
 import pickle
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -293,6 +294,16 @@ class Mine:
 
 class Reader(Mine):
     kind, vocabulary, length = "texts", 100, 10
+
+
+def test_documentation__example_is_a_network():
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(from dataclasses.*?)```", page, re.DOTALL)
+    scope: dict[str, object] = {"__name__": "example"}
+    exec(compile(example, "networks.md", "exec", dont_inherit=True), scope)
+    network = scope["Perceptron"]()  # type: ignore[operator]
+    check_network(network)
+    assert network.build((5, 4, 3), 6, seed=1).count_params() == dense(5 * 4 * 3, 6)
 
 
 @pytest.mark.parametrize("network", [Mine(), Reader(), *[make() for make in ALL]])
