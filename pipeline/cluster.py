@@ -6,10 +6,12 @@ runs only where it is, so the preparation of data never takes the place of a tra
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -145,13 +147,20 @@ class _OwnClient(Client):
         patience = time.monotonic() + 1
         while name in getattr(cluster.scheduler, "clients", ()) and time.monotonic() < patience:
             time.sleep(0.005)
-        with _quiet("distributed.nanny"):  # a worker that is slow to stop on a busy machine is killed: no news
+        # That a worker stops, or is slow to stop on a busy machine and is killed, is no news now.
+        with _quiet("distributed.nanny"), _quiet("distributed.scheduler"):
             cluster.close()
 
     def _hush_workers(self) -> None:
         """Let workers stop in silence: one that is just sending its heartbeat would log that nobody listens."""
         with suppress(Exception):  # a worker that does not answer now cannot be asked; closing goes on
             self.sync(self._run, _hush, on_error="ignore", callback_timeout=2)
+
+
+def _close_forgotten(reference: weakref.ref[Client]) -> None:
+    client = reference()
+    if client is not None and client.status == "running":
+        client.close()
 
 
 class _QuietFailures(WorkerPlugin):
@@ -194,6 +203,8 @@ def _start(settings: ClusterSettings) -> Client:
         silence_logs=logging.WARNING,
     )
     client = _OwnClient(cluster)
+    # A client that is never closed ends with the program as if it had been; before Dask's own clean-up, which warns.
+    atexit.register(_close_forgotten, weakref.ref(client))
     client.register_plugin(_QuietFailures(), name="duskflow-quiet-failures")
     if link := _dashboard(client):
         say(f"dashboard: {link}")
