@@ -85,10 +85,12 @@ def _run(options: argparse.Namespace) -> int:
     from pipeline import config
     from pipeline.cluster import connect
     from pipeline.files import load_file, pipelines_in, send_file
+    from pipeline.lock import check_root
 
     settings = config.load(options.config)
     module = load_file(options.file)
     pipelines = pipelines_in(module, options.only)
+    check_root(options.root)
     with connect(options.cluster or settings.cluster.kind) as client:
         send_file(client, module)
         runs = [pipeline.run(root=options.root, client=client) for pipeline in pipelines]

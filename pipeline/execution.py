@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,7 +17,7 @@ import distributed
 
 from pipeline import config
 from pipeline.folders import Folders
-from pipeline.lock import RunLock
+from pipeline.lock import RunLock, check_root
 from pipeline.pipeline import Pipeline
 from pipeline.progress import Progress, Step
 from pipeline.steps import CLEAN, clean_state, layout_of, noise_state, step_fingerprint
@@ -58,6 +59,8 @@ class Execution:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     bars: dict[str, Step] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the run was interrupted."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @contextmanager
@@ -69,6 +72,8 @@ class Execution:
         try:
             yield record
         except Exception as error:
+            if self.stopping.is_set():  # its tasks were taken away: no failure of its own
+                return
             record.status, record.error = "failed", one_line(error)
             record.traceback = "".join(traceback.format_exception(error))
             log.debug("step %s failed", name, exc_info=True)
@@ -125,6 +130,9 @@ class Execution:
         if CLEAN not in self.datasets:
             return
         clean = self.datasets[CLEAN]
+        counts = [sum(column) for column in zip(*clean.statistics["class_counts"].values(), strict=True)]
+        if empty := [name for name, count in zip(clean.classes, counts, strict=True) if not count]:
+            self.progress.message(f"no samples of {len(empty)} of {len(counts)} classes: {', '.join(empty[:5])}")
 
         def make_noisy(noise: Any) -> None:
             state = noise_state(pipeline, self.folders, noise, clean.version)
@@ -132,8 +140,8 @@ class Execution:
             self.make_dataset(name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options))
 
         if pipeline.noise:
-            with ThreadPoolExecutor(len(pipeline.noise), "noise") as pool:
-                list(pool.map(make_noisy, pipeline.noise))
+            pool = ThreadPoolExecutor(len(pipeline.noise), "noise")
+            self.finish([pool.submit(make_noisy, noise) for noise in pipeline.noise], pool)
         # The pipeline's order, not the order in which the noises happened to finish.
         names = [CLEAN, *(slug_of(noise) for noise in pipeline.noise)]
         self.datasets = {name: self.datasets[name] for name in names if name in self.datasets}
@@ -146,21 +154,31 @@ class Execution:
         versions = {name: dataset.version for name, dataset in self.datasets.items()}
         features = Features(self.datasets[CLEAN], n_features=settings.texts.features)
         parallel = settings.run.parallel_steps or 2
-        jobs: list[Future[None]] = []
-        with ExitStack() as stack:
-            # Networks wait for a GPU worker, not for a turn among the methods.
-            methods = stack.enter_context(ThreadPoolExecutor(parallel, "method"))
-            networks = stack.enter_context(ThreadPoolExecutor(max(1, len(self.pipeline.networks)), "network"))
-            for label, step in self.pipeline.labels.items():
-                is_method = step in self.pipeline.methods
-                fingerprint = step_fingerprint(self.pipeline, step, versions, settings)
-                pool, make = (methods, self.fit_method) if is_method else (networks, self.train_network)
-                jobs.append(pool.submit(self.make_result, label, step, fingerprint, make, features))
-            try:
-                wait(jobs)
-            except BaseException:
-                methods.shutdown(wait=False, cancel_futures=True)
-                raise
+        # Networks wait for a GPU worker, not for a turn among the methods.
+        methods = ThreadPoolExecutor(parallel, "method")
+        networks = ThreadPoolExecutor(max(1, len(self.pipeline.networks)), "network")
+        jobs = []
+        for label, step in self.pipeline.labels.items():
+            is_method = step in self.pipeline.methods
+            fingerprint = step_fingerprint(self.pipeline, step, versions, settings)
+            pool, make = (methods, self.fit_method) if is_method else (networks, self.train_network)
+            jobs.append(pool.submit(self.make_result, label, step, fingerprint, make, features))
+        self.finish(jobs, methods, networks)
+
+    def finish(self, jobs: list[Future[None]], *pools: ThreadPoolExecutor) -> None:
+        """Wait for jobs; when the user interrupts, stop them and their tasks instead of waiting for them."""
+        try:
+            wait(jobs)
+        except BaseException:
+            self.stopping.set()
+            self.progress.message("interrupted: stopping; what is committed is kept")
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            held: list[Any] = [distributed.Future(key, self.client) for key in list(self.client.futures)]
+            self.client.cancel(held, force=True)
+            raise
+        for pool in pools:
+            pool.shutdown()
         for job in jobs:
             job.result()
 
@@ -232,6 +250,7 @@ def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -
     from pipeline.run import Run
 
     config.load()
+    check_root(root)
     folders = Folders(root / pipeline.name)
     with ExitStack() as stack:
         stack.enter_context(RunLock(folders.root))

@@ -6,9 +6,29 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+
+
+def check_root(root: Path) -> None:
+    """Make the output folder, or refuse it before anything is started.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made or written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"expected an output folder that can be written, received {root}: {reason}; choose another"
+        ) from error
 
 
 class InUseError(RuntimeError):

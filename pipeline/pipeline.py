@@ -68,6 +68,8 @@ class Pipeline:
             if isinstance(value, (str, dict)) or not isinstance(value, Iterable):
                 raise TypeError(f"expected {part} as a list, received {type(value).__name__}; write {part}=[...]")
             object.__setattr__(self, part, tuple(value))
+        if not isinstance(self.split, Split):
+            raise TypeError(f"expected split=Split(validation=0.05, test=0.15), received {self.split!r}")
         _check_source(self.source)
         for noise in self.noise:
             _check_noise(noise, self.source.kind)
@@ -126,8 +128,10 @@ class Pipeline:
         ------
         InUseError
             If another run of this pipeline is using the folder.
-        OSError, ValueError, StorageError
-            If the source cannot be read or the dataset cannot be written.
+        OSError
+            If the output folder cannot be written.
+        RuntimeError
+            If there are networks and no worker declares a GPU.
         """
         from pipeline.execution import execute
 

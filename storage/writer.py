@@ -98,7 +98,7 @@ class Build:
         if needed > free:
             raise StorageError(
                 f"not enough disk space for dataset {self.plan.name!r} in {self.dataset}: expected up to "
-                f"{needed / 1e6:,.0f} MB free, found {free / 1e6:,.0f} MB; free some or choose another root"
+                f"{needed / 1e6:,.3g} MB free, found {free / 1e6:,.3g} MB; free some or choose another root"
             )
 
     def record_path(self, shard: int) -> Path:

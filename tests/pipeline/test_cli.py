@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,47 @@ def test_run__whole_command_line(write, tmp_path):
     damaged = duskflow("verify", root, cwd=tmp_path)
     assert damaged.returncode == 1
     assert "damaged images/c.0.0.0.0" in damaged.stdout
+
+
+NAPPING = """
+import threading
+import numpy as np
+from pipeline import Pipeline
+from tasks import sources
+
+
+class Nap:
+    kind = "images"
+    def __call__(self, samples, ids, seed=0, epoch=0):
+        threading.Event().wait(100)
+        return samples
+    def __repr__(self):
+        return "Nap()"
+
+
+images = np.random.default_rng(0).integers(0, 255, (30, 8, 8), dtype=np.uint8)
+napping = Pipeline(name="napping", source=sources.Arrays(images=images, labels=np.arange(30) % 3), noise=[Nap()])
+"""
+
+
+def test_run__interrupted(tmp_path):
+    path = tmp_path / "napping_pipeline.py"
+    path.write_text(NAPPING)
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), "--root", str(tmp_path / "out")]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+        said = []
+        try:
+            for line in run.stderr:
+                said.append(line)
+                if line.startswith("nap ") and "started" in line:
+                    run.send_signal(signal.SIGINT)
+            assert run.wait(60) == 130
+        finally:
+            run.kill()
+    assert "interrupted: stopping; what is committed is kept\n" in said
+    assert not any("FAILED" in line or "Traceback" in line for line in said)
+    plan = duskflow("plan", path, "--root", tmp_path / "out", cwd=tmp_path)
+    assert "1 done, 1 partly done, 0 missing" in plan.stdout
 
 
 def test_run__failed_step(write, tmp_path, capsys):

@@ -36,6 +36,7 @@ def test_pipeline__bad_seed(source, seed):
         ("noise", [noise.Gaussian(severity=1), noise.Gaussian(severity=1)], "names of their own"),
         ("methods", ["KNN"], r"expected a method such as"),
         ("methods", [KMeans], r"expected a method such as"),
+        ("split", 0.2, r"expected split=Split\(validation=0.05, test=0.15\), received 0.2"),
         ("networks", [KMeans(2)], r"expected a network such as"),
     ],
 )
