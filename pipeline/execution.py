@@ -240,7 +240,9 @@ class Execution:
         message = event[1] if isinstance(event, tuple) else event
         if isinstance(message, dict) and "epoch" in message and (bar := self.bars.get(str(message.get("step")))):
             logs = message.get("logs") or {}
-            bar.advance(1, ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
+            # A training that starts again after its worker died tells of the same epochs again.
+            more = max(0, int(message["epoch"]) - bar.count)
+            bar.advance(more, ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
 
 
 def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -> Run:
