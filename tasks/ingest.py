@@ -169,14 +169,14 @@ def _hold(source: Any) -> Any:
 def _survey(shared: Any, ids: np.ndarray, client: Client, label: str) -> np.ndarray:
     """Measure the texts: UTF-8 bytes of each row, in storage order."""
     starts = range(0, len(ids), _SURVEY_ROWS)
-    label = f"{label} survey"
+    label, resources = f"{label} survey", cpu_resources(client)  # asks the scheduler: once, not per block
     futures = [
         client.submit(
             _text_lengths,
             shared,
             ids[low : low + _SURVEY_ROWS],
             key=task_key(label, f"{label}{shared.key}", low),
-            resources=cpu_resources(client),
+            resources=resources,
             pure=False,
         )
         for low in starts
