@@ -1,4 +1,4 @@
-"""The command line: ``duskflow run FILE``, ``plan``, ``report``, ``verify``, ``doctor``."""
+"""The command line: ``duskflow run FILE``, ``plan``, ``report``, ``doctor``; and `pipeline.dataset_commands`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+from pipeline.dataset_commands import FAILED, dataset_commands
+
+WRONG_USE, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "Write one report over the newest run of every pipeline below a root.")
     _root_option(report)
     report.add_argument("--output", type=Path, help="where to write it (default: <root>/report.html)")
-    verify = command("verify", _verify, "Check datasets against their manifests, every byte.")
-    verify.add_argument("paths", nargs="+", type=Path, help="datasets, or folders that hold some")
-    verify.add_argument("--fast", action="store_true", help="compare sizes only")
+    dataset_commands(command, _file_options)
     doctor = command("doctor", _doctor, "Check this machine: versions, extras, disk, cluster, GPU.")
     _root_option(doctor)
     _config_option(doctor)
@@ -126,33 +126,6 @@ def _report(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"expected runs below {options.root}, found none; run a pipeline first")
     print(f"report: {_join(newest, options.output or options.root / 'report.html').resolve()}")
     return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    import storage
-    from pipeline.progress import Progress
-    from storage.documents import POINTER
-
-    datasets = []
-    for path in options.paths:
-        if not path.is_dir():
-            raise FileNotFoundError(f"expected a dataset or a folder that holds some, found nothing at {path}")
-        inside = sorted(found.parent for found in path.rglob(POINTER))
-        datasets += inside or [storage.open_dataset(path).path]  # refuses what is no dataset before any work
-    damaged = 0
-    with Progress() as progress:
-        for path in datasets:
-            bar = progress.step(str(path), unit="files")
-            found = storage.verify(path, strict=not options.fast, advance=bar.advance)
-            damaged += not found.ok
-            if found.ok:
-                bar.done(f"version {found.version[:12]}")
-            else:
-                bar.fail(f"{len(found.problems)} problems")
-            for problem in found.problems:
-                print(f"{path}: {problem}")
-    print(f"{len(datasets) - damaged} of {len(datasets)} datasets are what their manifests say")
-    return FAILED if damaged else 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -101,7 +101,7 @@ class Execution:
                 self.progress.reused(name, f"{state.shards} shards, version {state.version[:12]}")
             else:
                 dataset = make(
-                    folder=str(self.folders.dataset(name)),
+                    folder=self.folders.dataset(name),
                     client=self.client,
                     seed=self.pipeline.seed,
                     start=lambda total, done: self.bar(name, total, "shards", done),
@@ -111,10 +111,11 @@ class Execution:
                 self.datasets[name] = dataset
                 record.status = "done"
                 self.bars[name].done(f"{dataset.nbytes / 1e6:,.1f} MB, version {dataset.version[:12]}")
-            record.folder = str(self.datasets[name].path.resolve().relative_to(self.folders.root.resolve()))
+            record.folder = self.folders.relative(self.datasets[name].path)
 
     def make_datasets(self) -> None:
         """Ingest, then add the noises side by side. Without the clean data there is nothing to go on with."""
+        from tasks.appending import append
         from tasks.ingest import ingest
         from tasks.noising import add_noise
 
@@ -122,9 +123,10 @@ class Execution:
         state = clean_state(pipeline, self.folders, settings)
 
         def make_clean(**options: Any) -> Dataset:
-            return ingest(
-                pipeline.source, split=pipeline.split, layout=layout_of(settings), label="ingest clean", **options
-            )
+            parts: dict[str, Any] = {"split": pipeline.split, "layout": layout_of(settings), "label": "ingest clean"}
+            if pipeline.grow:
+                return append(pipeline.source, by=pipeline.grow, **parts, **options)
+            return ingest(pipeline.source, **parts, **options)
 
         self.make_dataset(CLEAN, state, make_clean)
         if CLEAN not in self.datasets:
@@ -135,7 +137,7 @@ class Execution:
             self.progress.message(f"no samples of {len(empty)} of {len(counts)} classes: {', '.join(empty[:5])}")
 
         def make_noisy(noise: Any) -> None:
-            state = noise_state(pipeline, self.folders, noise, clean.version)
+            state = noise_state(pipeline, self.folders, noise, [part.version for part in clean.parts])
             name = slug_of(noise)
             self.make_dataset(name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options))
 
@@ -226,9 +228,9 @@ class Execution:
         future = submit_training(
             self.client,
             network,
-            str(self.datasets[CLEAN].path),
-            noisy_path=str(noisy[0]) if noisy else None,
-            tests={name: str(dataset.path) for name, dataset in self.datasets.items()},
+            self.datasets[CLEAN].path,
+            noisy_path=noisy[0] if noisy else None,
+            tests={name: dataset.path for name, dataset in self.datasets.items()},
             folder=str(self.folders.step(label, fingerprint).resolve()),
             seed=self.pipeline.seed,
             label=label,
@@ -251,9 +253,9 @@ def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -
     from pipeline.record import write_run
     from pipeline.run import Run
 
-    config.load()
+    settings = config.load()
     check_root(root)
-    folders = Folders(root / pipeline.name)
+    folders = Folders.of(pipeline.name, root, settings.storage.datasets)
     with ExitStack() as stack:
         stack.enter_context(RunLock(folders.root))
         if client is None:

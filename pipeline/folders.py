@@ -4,7 +4,7 @@
 
     <root>/<pipeline>/
       lock                         held while a run goes on
-      datasets/<name>/             see storage.writer
+      datasets/<name>/             see storage.writer; or somewhere else, see duskflow.storage.datasets
       steps/<slug>-<fingerprint>/  result.json and what the step made (model, predictions, pictures)
       runs/<run>/                  run.json, leaderboard.csv, report.html
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from storage import durable
+from storage.stores import join, locate
 
 RESULT = "result.json"
 
@@ -28,10 +29,28 @@ class Folders:
 
     root: Path
     """The pipeline's own folder, ``<root>/<pipeline>``."""
+    elsewhere: str | None = None
+    """Where datasets lie if not in the output folder, ``s3://bucket/prefix/<pipeline>``."""
 
-    def dataset(self, name: str) -> Path:
-        """Folder of a dataset."""
-        return self.root / "datasets" / name
+    @classmethod
+    def of(cls, name: str, root: Path, datasets: str | None) -> Folders:
+        """The folders of a pipeline; `datasets` is the setting ``duskflow.storage.datasets``."""
+        return cls(root / name, join(datasets, name) if datasets else None)
+
+    @property
+    def datasets(self) -> str:
+        """What holds the datasets."""
+        return self.elsewhere or locate(self.root / "datasets")
+
+    def dataset(self, name: str) -> str:
+        """Location of a dataset."""
+        return join(self.datasets, name)
+
+    def relative(self, path: str) -> str:
+        """A dataset's path as runs remember it: from the pipeline's folder, so that a root can be moved; or a URL."""
+        if self.elsewhere:
+            return path
+        return str(Path(path).resolve().relative_to(self.root.resolve()))
 
     def step(self, label: str, fingerprint: str) -> Path:
         """Folder of a method's or network's result."""

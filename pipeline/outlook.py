@@ -56,13 +56,15 @@ def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
     from pipeline.folders import Folders
     from pipeline.steps import CLEAN, DatasetState, clean_state, noise_state, step_fingerprint
 
-    folders, settings = Folders(root / pipeline.name), config.load()
+    settings = config.load()
+    folders = Folders.of(pipeline.name, root, settings.storage.datasets)
 
     def dataset(name: str, state: DatasetState) -> StepOutlook:
         if state.version:
             return StepOutlook(name, "dataset", DONE, f"{state.shards} shards, version {state.version[:12]}")
         if state.shards:
-            return StepOutlook(name, "dataset", PARTLY, f"{state.done} of {state.shards} shards done")
+            # Old parts that an append will share count as done: what is missing is what a run would write.
+            return StepOutlook(name, "dataset", PARTLY, f"{state.done:,} of {state.shards:,} shards done")
         return StepOutlook(name, "dataset", MISSING)
 
     clean = clean_state(pipeline, folders, settings)
@@ -75,7 +77,7 @@ def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
         if not clean.version:
             steps.append(StepOutlook(name, "dataset", MISSING, "waits for clean"))
             continue
-        state = noise_state(pipeline, folders, noise, clean.version)
+        state = noise_state(pipeline, folders, noise, clean.parts)
         steps.append(dataset(name, state))
         if state.version:
             versions[name] = state.version

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.outlook import Outlook
     from pipeline.run import Run
+    from tasks.repairing import Repair
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Pipeline:
         What is held out for validation and test.
     seed : int
         Decides the split, the order of storage, the noise, initial weights and every unset ``random_state``.
+    grow : {None, "content", "files"}
+        What a run does when the source has changed. None: ingests all of it anew. Otherwise it ingests only samples
+        that were not there before and appends them, in shards of their own; what was there keeps its id and split.
+        New samples are told by the hash of their content, or by name, size and time of their files.
 
     Raises
     ------
@@ -55,6 +60,7 @@ class Pipeline:
     _: KW_ONLY
     split: Split = field(default_factory=Split)
     seed: int = 0
+    grow: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
@@ -71,6 +77,13 @@ class Pipeline:
         if not isinstance(self.split, Split):
             raise TypeError(f"expected split=Split(validation=0.05, test=0.15), received {self.split!r}")
         _check_source(self.source)
+        if self.grow not in (None, "content", "files"):
+            raise ValueError(f'expected grow="content", grow="files" or None, received {self.grow!r}')
+        if self.grow == "files" and not hasattr(self.source, "stamps"):
+            raise ValueError(
+                f'expected a source with a file for each sample for grow="files", received {self.source!r}; use '
+                'grow="content"'
+            )
         for noise in self.noise:
             _check_noise(noise, self.source.kind)
         for method in self.methods:
@@ -106,6 +119,28 @@ class Pipeline:
         from pipeline.outlook import look_ahead
 
         return look_ahead(self, Path(root))
+
+    def repair(self, root: str | Path = "runs", client: Client | None = None) -> list[Repair]:
+        """Rewrite the damaged files of the datasets from the source and the noises, and prove it by the versions.
+
+        Parameters
+        ----------
+        root, client
+            See `run`.
+
+        Returns
+        -------
+        list of Repair
+            One for each dataset: what was rewritten.
+
+        Raises
+        ------
+        StorageError
+            If the source or a noise no longer gives what was committed. Nothing sound is overwritten.
+        """
+        from pipeline.mending import repair_datasets
+
+        return repair_datasets(self, Path(root), client)
 
     def run(self, root: str | Path = "runs", client: Client | None = None) -> Run:
         """Do what is missing, score everything and write the report.

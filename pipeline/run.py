@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storage.stores import is_url
+
 if TYPE_CHECKING:
     import pandas
     import xarray
@@ -91,10 +93,11 @@ class Run:
 
         return storage.open_dataset(self.dataset_path(name)).xarray()
 
-    def dataset_path(self, name: str = "clean") -> Path:
-        """Folder of the build that this run used."""
+    def dataset_path(self, name: str = "clean") -> str:
+        """Path or URL of the dataset's version that this run used, for `storage.open_dataset`."""
         datasets = {entry["name"]: entry["path"] for entry in self.record["datasets"]}
         if name not in datasets:
             raise ValueError(f"expected a dataset of {list(datasets)}, received {name!r}")
         # Relative to the pipeline's folder, so that a root can be moved or mounted elsewhere.
-        return (self.folder.parent.parent / datasets[name]).resolve()
+        path = datasets[name]
+        return path if is_url(path) else str((self.folder.parent.parent / path).resolve())

@@ -134,6 +134,8 @@ class StorageSettings:
     """Small datasets are not cut finer."""
     minimum_shards: Annotated[int, _whole(1)]
     """Small datasets are cut into as many, where the minimum size allows."""
+    datasets: Annotated[str | None, _text_or_none]
+    """Where datasets lie; None: in the output folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

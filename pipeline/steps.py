@@ -6,6 +6,7 @@ its code's version, and the versions of the datasets that it learns from and is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import tasks
 from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
-from storage.documents import MANIFEST, read_pointer
 from storage.plan import build_key, digest
+from storage.stores import store_of
+from storage.versions import latest
 from storage.writer import progress_of
+from tasks.appending import append_recipe, continues
 from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
 from tasks.noise.protocol import slug_of
@@ -36,13 +39,15 @@ class DatasetState:
     """How far a dataset is."""
 
     key: str
-    """Name of the build; the step's fingerprint."""
+    """The step's fingerprint: keys of the builds that it will be made of."""
     version: str | None
     """The content's digest if it is finished and visible, else None."""
     done: int
     """Committed shards."""
     shards: int | None
-    """Planned shards; None if the build was never begun."""
+    """Planned shards; None if no build was ever begun."""
+    parts: tuple[str, ...] = ()
+    """Versions of its builds if it is finished."""
 
 
 def layout_of(settings: Settings) -> dict[str, int]:
@@ -55,25 +60,40 @@ def layout_of(settings: Settings) -> dict[str, int]:
     }
 
 
-def _state(folders: Folders, name: str, recipe: dict[str, Any]) -> DatasetState:
-    folder, key = folders.dataset(name), build_key(name, recipe)
-    pointer = read_pointer(folder)
-    done, shards = progress_of(folder, key) or (0, None)
-    visible = (
-        pointer is not None and pointer["build"] == f"builds/{key}" and (folder / pointer["build"] / MANIFEST).exists()
+def _state(location: str, builds: list[str]) -> DatasetState:
+    """How far a dataset of some builds is."""
+    document = latest(store_of(location))
+    counts = [progress_of(location, build) for build in builds]
+    begun = [count for count in counts if count is not None]
+    visible = document is not None and [part["build"] for part in document["parts"]] == builds
+    return DatasetState(
+        key=builds[0] if len(builds) == 1 else digest(builds)[:16],
+        version=document["version"] if document and visible else None,
+        done=sum(done for done, _ in begun),
+        shards=sum(shards for _, shards in begun) if begun else None,
+        parts=tuple(part["version"] for part in document["parts"]) if document and visible else (),
     )
-    return DatasetState(key, pointer["version"] if pointer and visible else None, done, shards)
 
 
 def clean_state(pipeline: Pipeline, folders: Folders, settings: Settings) -> DatasetState:
     """How far the ingested dataset is."""
+    location = folders.dataset(CLEAN)
     recipe = ingest_recipe(pipeline.source, pipeline.split, pipeline.seed, layout_of(settings))
-    return _state(folders, CLEAN, recipe)
+    if pipeline.grow:
+        grown = latest(store_of(location))
+        if grown is not None and continues(location, grown, recipe):
+            builds = [part["build"] for part in grown["parts"]]
+            if grown["notes"].get("source") != recipe["source"]:
+                builds.append(build_key(CLEAN, append_recipe(recipe, builds, pipeline.grow)))
+            return _state(location, builds)
+    return _state(location, [build_key(CLEAN, recipe)])
 
 
-def noise_state(pipeline: Pipeline, folders: Folders, noise: Any, clean_version: str) -> DatasetState:
-    """How far a noisy copy is."""
-    return _state(folders, slug_of(noise), noise_recipe(clean_version, noise, pipeline.seed))
+def noise_state(pipeline: Pipeline, folders: Folders, noise: Any, clean_versions: Sequence[str]) -> DatasetState:
+    """How far a noisy copy is; `clean_versions` are those of the clean dataset's parts."""
+    name = slug_of(noise)
+    keys = [build_key(name, noise_recipe(version, noise, pipeline.seed)) for version in clean_versions]
+    return _state(folders.dataset(name), keys)
 
 
 def step_fingerprint(pipeline: Pipeline, step: Any, versions: dict[str, str], settings: Settings) -> str:

@@ -6,25 +6,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storage.catalog import catalog, prune
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
     from storage.feed import Batches, batches
     from storage.verification import Verification, verify
+    from storage.versions import tag, untag
 
 _HOME = {
     "Batches": "storage.feed",
     "batches": "storage.feed",
+    "catalog": "storage.catalog",
+    "prune": "storage.catalog",
     "Dataset": "storage.dataset",
     "open_dataset": "storage.dataset",
     "Verification": "storage.verification",
     "verify": "storage.verification",
     "StorageError": "storage.errors",
+    "tag": "storage.versions",
+    "untag": "storage.versions",
 }
-__all__ = ["Batches", "Dataset", "StorageError", "Verification", "batches", "open_dataset", "verify"]
+__all__ = [
+    "Batches",
+    "Dataset",
+    "StorageError",
+    "Verification",
+    "batches",
+    "catalog",
+    "open_dataset",
+    "prune",
+    "tag",
+    "untag",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: zarr takes a while to import and `import pipeline` does not need it.
+    # Loaded on first use: `import pipeline` does not need it.
     if name not in _HOME:
         raise AttributeError(f"module 'storage' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

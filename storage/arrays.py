@@ -1,76 +1,93 @@
-"""Zarr v3 arrays of a dataset: their metadata, and one shard's bytes. Any Zarr reader opens what this module makes."""
+"""Zarr v3 arrays of a dataset: their metadata, and the bytes of one shard. Any Zarr reader opens what this makes."""
 
 from __future__ import annotations
 
+import math
+import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+import google_crc32c
 import numpy as np
-import zarr
-from zarr.abc.store import Store
-from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer
-from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
-from zarr.errors import ZarrUserWarning
-from zarr.storage import MemoryStore
+from numcodecs.zstd import Zstd
 
-from storage.layout import VARIABLES, Variable
+from storage.layout import COLUMN_ROWS, IMAGES, VALUES, Variable, variables
 from storage.plan import Plan
 
-# One flat folder per array: "." between chunk coordinates saves three folders, and so three syncs, per shard.
-_KEYS: ChunkKeyEncodingParams = {"name": "default", "separator": "."}
-
+ABSENT = 2**64 - 1
+"""Offset and bytes of an inner chunk that is not there, in the index of a shard."""
 
 Shape = tuple[int, ...]
+Piece = bytes | memoryview
+
+
+def compressed(plan: Plan) -> bool:
+    """Whether `values` is compressed: text is; files of images do not compress, and lie as they are."""
+    return plan.kind == "texts"
+
+
+def data_key(plan: Plan, shard: int) -> str:
+    """Path of a shard's samples inside the Zarr group."""
+    return f"values/c.{shard}" if plan.ragged else f"images/c.{shard}.0.0.0"
+
+
+def column_key(variable: Variable, chunk: int) -> str:
+    """Path of one file of a column inside the Zarr group."""
+    return f"{variable.name}/c.{chunk}" + ".0" * (len(variable.dims) - 1)
+
+
+def column_shape(variable: Variable, rows: int) -> Shape:
+    """Shape of some rows of a column."""
+    return (rows, 2) if len(variable.dims) == 2 else (rows,)
+
+
+def column_rows(count: int) -> int:
+    """Rows in each file of a column of `count` rows."""
+    return min(count, COLUMN_ROWS)
 
 
 def _shape_and_chunks(variable: Variable, plan: Plan) -> tuple[Shape, Shape, Shape | None]:
     """Shape, chunk shape, and shard shape (None where the chunk is the file)."""
     layout = plan.layout
-    if variable.name == "images":
+    if variable is IMAGES:
         rest = tuple(plan.sample_shape or ())
         return (layout.count, *rest), (layout.chunk, *rest), (layout.shard, *rest)
-    if variable.name == "values":
+    if variable is VALUES:
         slot = int(plan.slot_bytes or 0)
         return (layout.shards * slot,), (slot,), None
-    rest = (2,) if variable.name == "offsets" else ()
-    return (layout.count, *rest), (layout.shard, *rest), None
-
-
-def create_array(group: zarr.Group, variable: Variable, plan: Plan) -> zarr.Array:
-    """Create the metadata of one array in a group."""
-    shape, chunks, shards = _shape_and_chunks(variable, plan)
-    return group.create_array(
-        variable.name,
-        shape=shape,
-        chunks=chunks,
-        shards=shards,
-        dtype=variable.dtype,
-        fill_value=0,
-        # Noise does not compress, and raw shards can be memory-mapped; text does, and its slots end in zeros.
-        compressors=[ZstdCodec(level=1, checksum=True)] if variable.name == "values" else None,
-        filters=None,
-        dimension_names=variable.dims,
-        chunk_key_encoding=_KEYS,
-        attributes={"long_name": variable.meaning},
-        # Otherwise a chunk of zeros is no file, and a lost file could not be told from zeros.
-        config={"write_empty_chunks": True},
-    )
-
-
-def create_group(store: Store, plan: Plan, attributes: dict[str, object]) -> zarr.Group:
-    """Create the metadata of all arrays of a dataset."""
-    group = zarr.create_group(store, zarr_format=3, attributes=attributes)
-    for variable in VARIABLES[plan.kind]:
-        create_array(group, variable, plan)
-    return group
+    return column_shape(variable, layout.count), column_shape(variable, column_rows(layout.count)), None
 
 
 def metadata_files(plan: Plan, attributes: dict[str, object]) -> dict[str, bytes]:
     """Encode every ``zarr.json`` of the finished dataset, the root with consolidated metadata last."""
+    import zarr
+    from zarr.codecs import ZstdCodec
+    from zarr.core.buffer import Buffer
+    from zarr.errors import ZarrUserWarning
+    from zarr.storage import MemoryStore
+
     held: dict[str, Buffer] = {}
     store = MemoryStore(held)
-    create_group(store, plan, attributes)
+    group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+    for variable in variables(plan.ragged):
+        shape, chunks, shards = _shape_and_chunks(variable, plan)
+        group.create_array(
+            variable.name,
+            shape=shape,
+            chunks=chunks,
+            shards=shards,
+            dtype=variable.dtype,
+            fill_value=0,
+            # Noise does not compress, and raw shards can be memory-mapped; text does, and its slots end in zeros.
+            compressors=[ZstdCodec(level=1, checksum=True)] if variable is VALUES and compressed(plan) else None,
+            filters=None,
+            dimension_names=variable.dims,
+            # One flat folder per array: "." between chunk coordinates saves three folders per shard.
+            chunk_key_encoding={"name": "default", "separator": "."},
+            attributes={"long_name": variable.meaning},
+            # For whoever writes with Zarr: otherwise a chunk of zeros is no file, and cannot be told from a lost one.
+            config={"write_empty_chunks": True},
+        )
     with warnings.catch_warnings():
         # Consolidated metadata is an accelerator that xarray and zarr-python agree on ahead of the specification.
         warnings.simplefilter("ignore", ZarrUserWarning)
@@ -79,36 +96,53 @@ def metadata_files(plan: Plan, attributes: dict[str, object]) -> dict[str, bytes
     return {name: held[name].to_bytes() for name in names}
 
 
-def encode_shard(plan: Plan, shard: int, contents: dict[str, np.ndarray]) -> Iterable[tuple[str, memoryview]]:
-    """Encode one shard of every array.
+def shard_index(plan: Plan, rows: int) -> bytes:
+    """The index at the end of a shard of uncompressed images.
 
-    Parameters
-    ----------
-    plan : Plan
-    shard : int
-    contents : dict of ndarray
-        The shard's part of every array of the dataset, in the arrays' own shapes and dtypes.
-
-    Yields
-    ------
-    (key, bytes)
-        The file's path inside the Zarr group, and what to write there.
+    Offset and bytes of every inner chunk as little-endian uint64, then their CRC-32C (Zarr v3 sharding codec, version
+    1.0, ``index_location="end"``).
     """
-    held: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(held), zarr_format=3)
-    start, stop = plan.layout.bounds(shard)
-    for variable in VARIABLES[plan.kind]:
-        array = create_array(group, variable, plan)
-        data = contents[variable.name]
-        slot = int(plan.slot_bytes or 0)
-        low, high = (shard * slot, shard * slot + len(data)) if variable.name == "values" else (start, stop)
-        if data.dtype != variable.dtype or data.shape != (high - low, *array.shape[1:]):
-            raise ValueError(
-                f"expected {variable.name} of shard {shard} as {variable.dtype} of shape "
-                f"{(high - low, *array.shape[1:])}, received {data.dtype} of shape {data.shape}"
-            )
-        array[low : max(high, low + 1)] = data if len(data) else 0
-        before = [key for key in held if not key.endswith("zarr.json")]
-        if len(before) != 1:
-            raise RuntimeError(f"expected one file for {variable.name} of shard {shard}, zarr wrote {before}")
-        yield before[0], memoryview(held.pop(before[0]).as_numpy_array()).cast("B")
+    layout, used = plan.layout, -(-rows // plan.layout.chunk)
+    chunk_bytes = layout.chunk * math.prod(plan.sample_shape or ())
+    entries = np.full((layout.shard // layout.chunk, 2), ABSENT, "<u8")
+    entries[:used, 0] = np.arange(used, dtype=np.uint64) * np.uint64(chunk_bytes)
+    entries[:used, 1] = chunk_bytes
+    index = entries.tobytes()
+    return index + struct.pack("<I", google_crc32c.value(index))
+
+
+def encode_images(plan: Plan, images: np.ndarray) -> list[Piece]:
+    """Encode a shard of images: their plain bytes, the rest of the last inner chunk as zeros, and the index.
+
+    The bytes are those that Zarr would write; made here because Zarr copies them three times on the way.
+    """
+    rows = len(images)
+    padding = -rows % plan.layout.chunk * math.prod(plan.sample_shape or ())
+    return [memoryview(np.ascontiguousarray(images)).cast("B"), bytes(padding), shard_index(plan, rows)]
+
+
+def encode_values(plan: Plan, samples: Sequence[bytes]) -> list[Piece]:
+    """Encode a shard of ragged samples: one after the other, then zeros up to the slot's end."""
+    padding = int(plan.slot_bytes or 0) - sum(map(len, samples))
+    if not compressed(plan):
+        return [*samples, bytes(padding)]
+    return [Zstd(level=1, checksum=True).encode(b"".join([*samples, bytes(padding)]))]
+
+
+def decode_values(plan: Plan, data: bytes) -> bytes:
+    """Undo `encode_values`: the whole slot.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are damaged in a way that their own checksum or size shows.
+    """
+    slot = int(plan.slot_bytes or 0)
+    if compressed(plan):
+        try:
+            data = bytes(Zstd().decode(data))
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    if len(data) != slot:
+        raise ValueError(f"expected {slot:,} bytes, found {len(data):,}")
+    return data

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
-from storage.documents import GROUP, MANIFEST, POINTER, read_pointer
+from storage.documents import GROUP
 from storage.errors import StorageError
-from storage.layout import MIB, SPLITS, Layout
-from storage.raw import map_shard
-from storage.texts import decode, unpack
+from storage.layout import SPLITS, Layout, columns
+from storage.part import Part
+from storage.stores import is_url, join, locate, store_of
+from storage.versions import describe_parts, find_version, latest, version_key
 
 if TYPE_CHECKING:
     import xarray
 
-HELD_BYTES = 640 * MIB
-"""Texts that an open dataset keeps for `take`: somewhat more than a window of shuffled batches, `feed.WINDOW_BYTES`."""
+_PINNED = re.compile(r"(?P<dataset>.*)/versions/(?P<number>\d+)\.json")
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, version: int | str | None = None) -> Dataset:
     """Open a finished dataset.
 
     Parameters
     ----------
     path : str or Path
-        The dataset's folder, or one of its builds.
+        The dataset's folder or URL (``s3://bucket/prefix``); or `Dataset.path`, which names one version.
+    version : int or str, optional
+        A version's number, its tag, or the first 6 or more digits of its digest; by default the last.
 
     Returns
     -------
@@ -40,66 +41,76 @@ def open_dataset(path: str | Path) -> Dataset:
     FileNotFoundError
         If there is nothing at `path`.
     StorageError
-        If the dataset is there but not finished, or its manifest cannot be read.
+        If the dataset is there but not finished, has no such version, or its documents are damaged.
     """
-    folder = Path(path).absolute()  # a worker may have another working directory
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"expected a dataset's folder, found nothing at {folder}; run the pipeline that makes it"
-        )
-    if (pointer := read_pointer(folder)) is not None:
-        folder = folder / pointer["build"]
-    if not (folder / MANIFEST).is_file():
-        raise StorageError(
-            f"no finished dataset in {folder} (no {POINTER} or {MANIFEST}); run its pipeline again to resume"
-        )
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        return Dataset(folder, manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"damaged manifest {folder / MANIFEST}: {type(error).__name__}: {error}; restore it, or delete the build "
-            "and run again"
-        ) from error
+    location = locate(path)
+    if pinned := _PINNED.fullmatch(location):
+        location = pinned["dataset"]
+        version = int(pinned["number"]) if version is None else version
+    store = store_of(location)
+    document = latest(store) if version is None else find_version(store, version)
+    if document is None:
+        if not store.children("") and (is_url(location) or not Path(location).is_dir()):
+            raise FileNotFoundError(f"expected a dataset, found nothing at {location}; run the pipeline that makes it")
+        raise StorageError(f"no finished dataset in {location}; run its pipeline again to resume")
+    return Dataset(location, document)
 
 
 class Dataset:
-    """An immutable, committed dataset. Picklable: only the path and manifest travel.
+    """An immutable, committed dataset. Picklable: only its place and documents travel.
+
+    Rows are ordered train, validation, test, whatever was appended: a split is one run of rows. After an append the
+    rows of a split are those of the first part, then those of the next.
 
     Attributes
     ----------
-    path : Path
-        Folder of the build.
+    path : str
+        Where this version is, for `open_dataset`; a later append does not change what it opens.
+    location : str
+        Where the dataset is.
     name, kind, version : str
         ``kind`` is ``images`` or ``texts``; ``version`` is the digest of the content.
+    number : int
+        Counts the versions of the dataset, from 1.
+    parts : tuple of Part
+        What was ingested, and what was appended since; each a Zarr group of its own.
     classes : tuple of str
     sample_shape : tuple of int or None
         Height, width, channels.
     count : int
         Samples.
     layout : Layout
+        Of the whole; appended parts can have smaller shards.
     statistics : dict
-        Of the training split, from the manifest.
+        Of the training split.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = Path(path)
-        self.manifest = manifest
-        self.name: str = manifest["name"]
-        self.kind: str = manifest["kind"]
-        self.version: str = manifest["version"]
-        if not isinstance(self.version, str) or not isinstance(manifest["files"], dict):
-            raise TypeError("expected a version as text and files by name")
-        self.classes: tuple[str, ...] = tuple(manifest["classes"])
-        shape = manifest["sample_shape"]
-        self.sample_shape: tuple[int, ...] | None = tuple(shape) if shape else None
-        self.layout = Layout(**manifest["layout"])
-        self.statistics: dict[str, Any] = manifest["statistics"]
-        self._maps: dict[int, np.ndarray | None] = {}
-        self._texts: dict[int, tuple[bytes, int]] = {}
+    def __init__(self, location: str, document: dict[str, Any], parts: tuple[Part, ...] | None = None) -> None:
+        self.location, self.document = location, document
+        self.path = join(location, version_key(document["number"]))
+        self.name: str = document["name"]
+        self.kind: str = document["kind"]
+        self.version: str = document["version"]
+        self.number: int = document["number"]
+        self.count: int = document["count"]
+        self.nbytes: int = document["bytes"]
+        self.statistics: dict[str, Any] = document["statistics"]
+        self.parts = parts or tuple(Part(location, part["build"]) for part in document["parts"])
+        last = self.parts[-1].plan
+        self.classes: tuple[str, ...] = last.classes
+        self.sample_shape = last.sample_shape
+        largest = max((part.layout for part in self.parts), key=lambda layout: layout.shard)
+        self.layout = Layout(self.count, largest.shard, largest.chunk)
+        self._segments = _segments(self.parts)
+
+    @classmethod
+    def of_parts(cls, location: str, parts: tuple[Part, ...]) -> Dataset:
+        """A dataset of some builds that no version names, numbered 0; to be read only."""
+        document = describe_parts([part.build for part in parts], [part.manifest for part in parts], {})
+        return cls(location, {**document, "number": 0}, parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Dataset, (self.path, self.manifest))
+        return Dataset, (self.location, self.document, self.parts)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name!r}: {self.count:,} {self.kind}, {self.shards} shards, version {self.version[:12]}>"
@@ -108,24 +119,20 @@ class Dataset:
         return self.count
 
     @property
-    def count(self) -> int:
-        """Number of samples."""
-        return self.layout.count
-
-    @property
     def shards(self) -> int:
         """Number of shards."""
-        return self.layout.shards
+        return sum(part.layout.shards for part in self.parts)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files on disk."""
-        return sum(entry["bytes"] for entry in self.manifest["files"].values())
-
-    @property
+    @cached_property
     def splits(self) -> dict[str, list[tuple[int, int]]]:
         """Row ranges (first, past the last) of every split that has rows."""
-        return {name: [tuple(self.manifest["splits"][name])] for name in SPLITS if name in self.manifest["splits"]}
+        found, start = {}, 0
+        for name in SPLITS:
+            rows = sum(high - low for part in self.parts for low, high in [part.plan.splits.get(name, (0, 0))])
+            if rows:
+                found[name] = [(start, start + rows)]
+                start += rows
+        return found
 
     def rows(self, split: str) -> slice:
         """Rows of one split.
@@ -135,52 +142,25 @@ class Dataset:
         ValueError
             If the dataset has no such split.
         """
-        if split not in self.manifest["splits"]:
+        if split not in self.splits:
             raise ValueError(f"expected a split of {list(self.splits)}, received {split!r}")
-        return slice(*self.manifest["splits"][split])
-
-    @cached_property
-    def _group(self) -> zarr.Group:
-        return zarr.open_group(self.path / GROUP, mode="r")
-
-    def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        if not isinstance(array, zarr.Array):
-            raise StorageError(f"expected {name!r} in {self.path} to be an array, found a group; verify the dataset")
-        return array
-
-    def _small(self, name: str) -> np.ndarray:
-        """Read a whole per-sample array."""
-        return self.column(name, 0, self.count)
-
-    def _check_files(self, name: str, shards: range) -> None:
-        """Refuse to read what is not there: Zarr would silently give zeros for a lost file."""
-        rest = {"images": ".0.0.0", "offsets": ".0"}.get(name, "")
-        for shard in shards:
-            path = self.path / GROUP / name / f"c.{shard}{rest}"
-            if not path.exists():
-                raise StorageError(f"missing shard {shard} of {self.name!r} ({path}); run verify")
-
-    def _shards_of(self, start: int, stop: int) -> range:
-        """Shards that hold the rows ``start`` to ``stop``."""
-        return range(start // self.layout.shard, -(-stop // self.layout.shard) if stop > start else 0)
+        return slice(*self.splits[split][0])
 
     @cached_property
     def _labels(self) -> np.ndarray:
-        return self._small("labels")
+        return self.column("labels", 0, self.count)
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        return self._small("ids")
-
-    @cached_property
-    def _offsets(self) -> np.ndarray:
-        return self._small("offsets")
+        return self.column("ids", 0, self.count)
 
     def column(self, name: str, start: int, stop: int) -> np.ndarray:
         """Read rows of ``labels``, ``ids`` or ``split`` without reading the rest."""
-        self._check_files(name, self._shards_of(start, stop))
-        return np.asarray(self._array(name)[start:stop])
+        if name not in (known := [c.name for c in columns(False)]):
+            raise ValueError(f"expected a column of {known}, received {name!r}")
+        self._check_range(start, stop)
+        found = [self.parts[part].column(name, low, high) for _, part, low, high in self._pieces(start, stop)]
+        return np.concatenate(found) if found else np.empty(0, np.uint8 if name == "split" else np.int64)
 
     def labels(self) -> np.ndarray:
         """Labels of all rows, int64 (count,); -1 where there is none."""
@@ -197,16 +177,15 @@ class Dataset:
         -------
         ndarray of uint8, shape (stop - start, height, width, channel), or list of str
         """
-        if not 0 <= start <= stop <= self.count:
-            raise IndexError(f"expected rows within 0 to {self.count}, received {start} to {stop}")
+        self._check_range(start, stop)
+        pieces = self._pieces(start, stop)
+        if len(pieces) == 1:
+            _, part, low, high = pieces[0]
+            return self.parts[part].read(low, high)
+        found: list[Any] = [self.parts[part].read(low, high) for _, part, low, high in pieces]
         if self.kind == "texts":
-            return self._read_texts(start, stop)
-        out = np.empty((stop - start, *(self.sample_shape or ())), np.uint8)
-        for shard in self._shards_of(start, stop):
-            low, high = self.layout.bounds(shard)
-            first, last = max(start, low), min(stop, high)
-            out[first - start : last - start] = self._shard_images(shard)[first - low : last - low]
-        return out
+            return [text for texts in found for text in texts]
+        return np.concatenate(found) if found else np.empty((0, *(self.sample_shape or ())), np.uint8)
 
     def take(self, rows: np.ndarray) -> np.ndarray | list[str]:
         """Gather samples at any rows, in the order given.
@@ -222,68 +201,77 @@ class Dataset:
         rows = np.asarray(rows, np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < self.count):
             raise IndexError(f"expected rows within 0 to {self.count - 1}, received {rows.min()} to {rows.max()}")
-        shards = rows // self.layout.shard
-        if self.kind == "texts":
-            texts: list[str] = [""] * len(rows)
-            for shard in np.unique(shards).tolist():
-                data, start = self._held_texts(shard)
-                for place in np.flatnonzero(shards == shard).tolist():
-                    low, high = (self._offsets[rows[place]] - start).tolist()
-                    texts[place] = decode(data[low:high])
-            return texts
-        out = np.empty((len(rows), *(self.sample_shape or ())), np.uint8)
-        for shard in np.unique(shards):
-            places = np.flatnonzero(shards == shard)
-            out[places] = self._shard_images(int(shard))[rows[places] - self.layout.bounds(int(shard))[0]]
-        return out
+        if len(self.parts) == 1:
+            return self.parts[0].take(rows)
+        segments = np.searchsorted(self._segments[:, 0], rows, side="right") - 1
+        local = rows - self._segments[segments, 0] + self._segments[segments, 2]
+        owners = self._segments[segments, 1]
+        texts: list[str] = [""] * len(rows)
+        out = np.empty((0 if self.kind == "texts" else len(rows), *(self.sample_shape or ())), np.uint8)
+        for part in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == part)
+            found = self.parts[part].take(local[places])
+            if isinstance(found, np.ndarray):
+                out[places] = found
+            else:
+                for place, text in zip(places.tolist(), found, strict=True):
+                    texts[place] = text
+        return texts if self.kind == "texts" else out
 
-    def _shard_images(self, shard: int) -> np.ndarray:
-        low, high = self.layout.bounds(shard)
-        if shard not in self._maps:
-            self._check_files("images", range(shard, shard + 1))
-            path = self.path / GROUP / "images" / f"c.{shard}.0.0.0"
-            self._maps[shard] = map_shard(
-                path, self.layout.chunk, self.layout.shard, high - low, self.sample_shape or ()
-            )
-        held = self._maps[shard]
-        return np.asarray(self._array("images")[low:high]) if held is None else held
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.count:
+            raise IndexError(f"expected rows within 0 to {self.count}, received {start} to {stop}")
 
-    def _read_texts(self, start: int, stop: int) -> list[str]:
-        texts: list[str] = []
-        for shard in self._shards_of(start, stop):
-            low, high = self.layout.bounds(shard)
-            values, first = self._shard_bytes(shard)
-            texts += unpack(values, self._offsets[max(start, low) : min(stop, high)], first)
-        return texts
-
-    def _shard_bytes(self, shard: int) -> tuple[np.ndarray, int]:
-        """The UTF-8 bytes of a shard's texts, and where they begin in `values`."""
-        self._check_files("values", range(shard, shard + 1))
-        values = self._array("values")
-        slot = values.chunks[0]
-        offsets = self._offsets[slice(*self.layout.bounds(shard))]
-        edges = np.append(offsets[:, 0], offsets[-1, 1])
-        # Each text begins where the one before it ends, all within the shard's slot.
-        whole = (edges[1:] == offsets[:, 1]).all() and (np.diff(edges) >= 0).all()
-        if not whole or edges[0] < shard * slot or edges[-1] > (shard + 1) * slot:
-            raise StorageError(f"damaged offsets in shard {shard} of {self.name!r}; run verify")
-        return np.asarray(values[int(edges[0]) : int(edges[-1])]), int(edges[0])
-
-    def _held_texts(self, shard: int) -> tuple[bytes, int]:
-        """The bytes of a shard's texts, kept: shuffled batches come back to the same shards again and again."""
-        held = self._texts.get(shard)
-        if held is None:
-            values, first = self._shard_bytes(shard)
-            held = self._texts[shard] = (values.tobytes(), first)
-            spare = sum(len(data) for data, _ in list(self._texts.values())) - HELD_BYTES
-            for other in list(self._texts)[:-1]:
-                if spare > 0:
-                    spare -= len(self._texts.pop(other, (b"", 0))[0])
-        return held
+    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int, int]]:
+        """(first row, part, first row in it, past-the-last row in it) of every run of some rows."""
+        found = []
+        for first, part, low, high in self._segments.tolist():
+            one, other = max(start, first), min(stop, first + high - low)
+            if one < other:
+                found.append((one, part, low + one - first, low + other - first))
+        return found
 
     def xarray(self) -> xarray.Dataset:
-        """Open as a lazy `xarray.Dataset`, a Dask chunk per shard."""
+        """Open as a lazy `xarray.Dataset` in the order of rows, a Dask chunk per shard.
+
+        Of ragged samples (texts, images kept as files) `values` and `offsets` are those of the only part; a dataset
+        with appended parts has them per part (`Dataset.parts`), because each counts its own bytes.
+        """
         import xarray
 
-        chunks = {"sample": self.layout.shard}  # by default it would take the inner chunks of a shard
-        return xarray.open_zarr(self.path / GROUP, chunks=chunks, consolidated=True, zarr_format=3)
+        opened = []
+        for part in self.parts:
+            group = part.store.zarr(f"{part.key}/{GROUP}")
+            one = xarray.open_zarr(group, chunks=None, consolidated=True, zarr_format=3)
+            # Opened first, cut afterwards: the columns' files hold other numbers of rows, and xarray would warn.
+            opened.append(one.chunk({"sample": part.layout.shard}))
+        if len(opened) == 1:
+            return opened[0]
+        opened = [one.drop_vars(["values", "offsets"], errors="ignore") for one in opened]
+        pieces = [opened[part].isel(sample=slice(low, high)) for _, part, low, high in self._segments.tolist()]
+        joined: xarray.Dataset = xarray.concat(pieces, "sample", combine_attrs="drop_conflicts")
+        return joined
+
+
+def _segments(parts: tuple[Part, ...]) -> np.ndarray:
+    """Runs of rows, int64 (n, 4): first row in the dataset, part, first and past-the-last row in the part.
+
+    All training rows come first, part by part, then the other splits: so a split stays one run of rows.
+    """
+    if len(parts) == 1:
+        return np.array([[0, 0, 0, parts[0].layout.count]])
+    found, start = [], 0
+    for name in SPLITS:
+        for number, part in enumerate(parts):
+            low, high = part.plan.splits.get(name, (0, 0))
+            if high > low:
+                found.append((start, number, low, high))
+                start += high - low
+    if start != sum(part.layout.count for part in parts):
+        raise StorageError(f"the splits of {parts[0].dataset} do not cover its rows; run verify")
+    return np.array(found)
+
+
+def is_dataset(path: str | Path) -> bool:
+    """Whether there is a finished dataset at a folder or URL."""
+    return bool(store_of(path).children("versions")) if is_url(path) else (Path(path) / "versions").is_dir()

@@ -1,61 +1,48 @@
-"""The JSON documents beside the data: where they lie, and how they are read with suspicion."""
+"""Names of everything inside a dataset, and documents that notice when they are changed."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from storage.errors import StorageError
 from storage.plan import canonical, digest
+from storage.stores.protocol import Store
 
+BUILDS, VERSIONS, TAGS = "builds", "versions", "tags"
 GROUP = "data.zarr"
-RECORDS = "records"
-POINTER = "latest.json"
-MANIFEST = "manifest.json"
-PLAN = "plan.json"
+MANIFEST, PLAN, SHARDS, STAMPS = "manifest.json", "plan.json", "shards.npy", "stamps.npy"
 
 
-def seal(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Add the digest of all the rest, so that `verify` notices a change of any field."""
-    rest = {name: value for name, value in manifest.items() if name != "digest"}
+def seal(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the digest of all the rest, so that a change of any field is noticed."""
+    rest = {name: value for name, value in document.items() if name != "digest"}
     return {**rest, "digest": digest(json.loads(canonical(rest)))}
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the record of a shard.
+def read_sealed(store: Store, key: str, what: str, cure: str) -> dict[str, Any]:
+    """Read a sealed document.
+
+    Parameters
+    ----------
+    store : Store
+    key : str
+    what, cure : str
+        What the document is, and what to do if it is damaged, for the error.
 
     Raises
     ------
     FileNotFoundError
-        If the shard is not committed.
+        If it is not there.
     StorageError
-        If the record is damaged.
+        If it is not what was written.
     """
+    data = store.read(key)
     try:
-        record = json.loads(path.read_bytes())
-        if {"shard", "files", "statistics"} <= set(record):
-            return record
-    except ValueError:
-        pass
-    raise StorageError(f"damaged record {path}; delete it and run again to write its shard anew")
-
-
-def read_pointer(dataset: Path) -> dict[str, Any] | None:
-    """Read which build readers of a dataset see; None if none is finished.
-
-    Raises
-    ------
-    StorageError
-        If the pointer is damaged.
-    """
-    path = dataset / POINTER
-    try:
-        pointer = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise StorageError(f"damaged pointer {path}: {error}; delete it and run again") from error
-    if not isinstance(pointer, dict) or not all(isinstance(pointer.get(name), str) for name in ("build", "version")):
-        raise StorageError(f"damaged pointer {path}: it names no build and version; delete it and run again")
-    return pointer
+        document = json.loads(data)
+        if isinstance(document, dict) and seal(document)["digest"] == document.get("digest"):
+            return document
+        reason = "its content is not what was committed"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise StorageError(f"damaged {what} {store.location}/{key}: {reason}; {cure}")

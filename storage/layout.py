@@ -20,17 +20,25 @@ class Variable:
 
 
 IMAGES = Variable("images", ("sample", "height", "width", "channel"), "uint8", "pixels, 0 to 255")
-VALUES = Variable("values", ("byte",), "uint8", "UTF-8 bytes of all texts; each shard owns one slot of equal size")
-OFFSETS = Variable("offsets", ("sample", "bound"), "int64", "first and past-the-last byte of each text in `values`")
+VALUES = Variable("values", ("byte",), "uint8", "bytes of all samples; each shard owns one slot of equal size")
+OFFSETS = Variable("offsets", ("sample", "bound"), "int64", "first and past-the-last byte of each sample in `values`")
 LABELS = Variable("labels", ("sample",), "int64", "index into the manifest's classes; -1 where there is no label")
-IDS = Variable("ids", ("sample",), "int64", "permanent id: the position of the sample in its source")
+IDS = Variable("ids", ("sample",), "int64", "permanent id: the sample's place in its source; appended samples count on")
 SPLIT = Variable("split", ("sample",), "uint8", "0 train, 1 validation, 2 test")
 
-VARIABLES = {
-    "images": (IMAGES, LABELS, IDS, SPLIT),
-    "texts": (VALUES, OFFSETS, LABELS, IDS, SPLIT),
-}
-KINDS = tuple(VARIABLES)
+KINDS = ("images", "texts")
+COLUMN_ROWS = 2**20
+"""Rows in a file of a column: a million shards have a few hundred such files, not millions."""
+
+
+def columns(ragged: bool) -> tuple[Variable, ...]:
+    """The arrays with one row per sample that are small enough to be kept in large files."""
+    return (OFFSETS, LABELS, IDS, SPLIT) if ragged else (LABELS, IDS, SPLIT)
+
+
+def variables(ragged: bool) -> tuple[Variable, ...]:
+    """All arrays of a dataset: its samples, which shards cut, and the columns."""
+    return (VALUES if ragged else IMAGES, *columns(ragged))
 
 
 @dataclass(frozen=True)
@@ -106,4 +114,5 @@ def plan_layout(
     shard = -(-count // shards)
     pieces = int(min(shard, max(1, -(-shard * max(sample_bytes, 1) // chunk_bytes))))
     chunk = -(-shard // pieces)
-    return Layout(count=count, shard=chunk * pieces, chunk=chunk)
+    # As few whole chunks as hold the shard: of large samples one chunk more is much more.
+    return Layout(count=count, shard=chunk * -(-shard // chunk), chunk=chunk)

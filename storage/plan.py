@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from storage.layout import KINDS, SPLITS, Layout
 
-FORMAT = 1
+FORMAT = 2
 """Version of the on-disk layout of builds; part of every plan's digest."""
 
 
@@ -47,17 +48,22 @@ class Plan:
     splits: dict[str, tuple[int, int]] = field(default_factory=dict)
     """First and past-the-last row of each split that has rows."""
     slot_bytes: int | None = None
-    """Bytes reserved per shard in `values` (texts only): at least the largest shard's UTF-8 bytes."""
+    """Bytes reserved per shard in `values` (texts, and images kept as files): at least the largest shard's bytes."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"expected a dataset kind of {KINDS}, received {self.kind!r}")
         if (self.kind == "images") != (self.sample_shape is not None):
             raise ValueError(f"expected sample_shape for images and none for texts, received {self.sample_shape}")
-        if (self.kind == "texts") != (self.slot_bytes is not None):
-            raise ValueError(f"expected slot_bytes for texts and none for images, received {self.slot_bytes}")
+        if self.kind == "texts" and self.slot_bytes is None:
+            raise ValueError("expected slot_bytes for texts, received None")
         if unknown := set(self.splits) - set(SPLITS):
             raise ValueError(f"expected splits of {SPLITS}, received {sorted(unknown)}")
+
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in bytes: texts, and images kept as files. They lie in `values`, by `offsets`."""
+        return self.slot_bytes is not None
 
     @property
     def digest(self) -> str:
@@ -94,11 +100,9 @@ class Plan:
     def expected_bytes(self) -> int:
         """Upper bound of what the finished dataset takes on disk, for the check of free space."""
         layout = self.layout
-        per_sample = 8 + 8 + 1
-        if self.sample_shape:
-            height, width, channels = self.sample_shape
-            data = layout.shards * layout.shard * height * width * channels
+        per_sample = 2 * (8 + 8 + 1 + (16 if self.ragged else 0))  # in the records, and in the columns
+        if self.slot_bytes is not None:
+            data = layout.shards * int(self.slot_bytes * 1.01 + 64)  # what does not compress grows a little
         else:
-            data = layout.shards * int(self.slot_bytes or 0)
-            per_sample += 16
-        return data + layout.shards * layout.shard * per_sample + 4096 * (layout.shards + 8)
+            data = layout.shards * layout.shard * math.prod(self.sample_shape or ())
+        return data + layout.shards * layout.shard * per_sample + 4096 * (2 * layout.shards + 16)

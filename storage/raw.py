@@ -1,45 +1,94 @@
-"""Read uncompressed shards as memory maps, past the Zarr library, behind a gate that checks their layout."""
+"""Uncompressed shards of images as arrays, past the Zarr library, behind a gate that checks their layout."""
 
 from __future__ import annotations
 
-import math
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from storage.arrays import shard_index
+from storage.plan import Plan
 
-def map_shard(
-    path: Path, layout_chunk: int, layout_shard: int, rows: int, sample_shape: tuple[int, ...]
-) -> np.ndarray | None:
+
+def map_shard(path: Path, plan: Plan, shard: int) -> np.ndarray:
     """Map the samples of one shard of uncompressed uint8 images.
 
-    A Zarr v3 shard cut along axis 0 is its inner chunks, one after the other, and an index of (offset, bytes) pairs
-    with a CRC-32C (sharding codec v1.0, `index_location="end"`). If the chunks lie dense and in order, the file
-    begins with the samples in C order.
+    A Zarr v3 shard cut along axis 0 is its inner chunks, one after the other, and an index. With the index that we
+    write, the file begins with the samples in C order; any other index is not ours.
 
     Parameters
     ----------
     path : Path
         The shard's file.
-    layout_chunk, layout_shard : int
-        Samples per inner chunk and per shard.
-    rows : int
-        Samples in this shard.
-    sample_shape : tuple of int
+    plan : Plan
+    shard : int
 
     Returns
     -------
-    ndarray of uint8, shape (rows, *sample_shape), or None
-        Read-only memory map; None if the file is laid out in another way and must be decoded by Zarr.
+    ndarray of uint8, shape (rows, height, width, channel)
+        A read-only memory map.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there.
+    ValueError
+        If it is not laid out as it was written.
     """
-    chunks = layout_shard // layout_chunk
-    chunk_bytes = layout_chunk * math.prod(sample_shape)
-    used = -(-rows // layout_chunk)
-    footer = 16 * chunks + 4
-    if path.stat().st_size != used * chunk_bytes + footer:
-        return None
-    index = np.fromfile(path, "<u8", 2 * chunks, offset=used * chunk_bytes).reshape(chunks, 2)[:used]
-    dense = np.arange(used, dtype=np.uint64) * np.uint64(chunk_bytes)
-    if not (np.array_equal(index[:, 0], dense) and (index[:, 1] == chunk_bytes).all()):
-        return None
-    return np.memmap(path, np.uint8, "r", shape=(rows, *sample_shape))
+    low, high = plan.layout.bounds(shard)
+    with open(path, "rb") as file:
+        _check(file, plan, high - low)
+    return np.memmap(path, np.uint8, "r", shape=(high - low, *(plan.sample_shape or ())))
+
+
+def read_rows(path: Path, plan: Plan, shard: int, first: int, out: np.ndarray) -> np.ndarray:
+    """Read rows of a shard from its row `first` on into `out`, without a map: what is read once is not kept.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `map_shard`.
+    """
+    low, high = plan.layout.bounds(shard)
+    with open(path, "rb", buffering=0) as file:
+        _check(file, plan, high - low)
+        file.seek(first * int(np.prod(plan.sample_shape or ())))
+        rest = memoryview(out).cast("B") if out.size else memoryview(b"")
+        while len(rest):
+            count = file.readinto(rest)
+            if not count:
+                raise ValueError("it ends too early")
+            rest = rest[count:]
+    return out
+
+
+def _check(file: BinaryIO, plan: Plan, rows: int) -> None:
+    """Refuse a file that is not laid out as it was written."""
+    index = shard_index(plan, rows)
+    expected = file_bytes(plan, rows, len(index))
+    size = os.fstat(file.fileno()).st_size
+    if size != expected:
+        raise ValueError(f"expected {expected:,} bytes, found {size:,}")
+    file.seek(size - len(index))
+    if file.read(len(index)) != index:
+        raise ValueError("its index is not the one that was written")
+
+
+def view_shard(data: bytes, plan: Plan, shard: int) -> np.ndarray:
+    """The same of a file's bytes in memory."""
+    low, high = plan.layout.bounds(shard)
+    shape = (high - low, *(plan.sample_shape or ()))
+    index = shard_index(plan, high - low)
+    if len(data) != (expected := file_bytes(plan, high - low, len(index))):
+        raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
+    if not data.endswith(index):
+        raise ValueError("its index is not the one that was written")
+    return np.frombuffer(data, np.uint8, int(np.prod(shape))).reshape(shape)
+
+
+def file_bytes(plan: Plan, rows: int, index_bytes: int) -> int:
+    """Bytes of a shard's file: whole inner chunks, and the index."""
+    chunk = plan.layout.chunk
+    return -(-rows // chunk) * chunk * int(np.prod(plan.sample_shape or ())) + index_bytes

@@ -17,34 +17,14 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes | memoryview) -> str:
     """Undo `encode`."""
-    return data.decode("utf-8", "surrogatepass")
+    return str(data, "utf-8", "surrogatepass")
 
 
-def pack(texts: Sequence[str], start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenate texts.
-
-    Parameters
-    ----------
-    texts : sequence of str, length n
-    start : int
-        Position of the first byte in the whole `values` array.
-
-    Returns
-    -------
-    values : ndarray of uint8, shape (total bytes,)
-    offsets : ndarray of int64, shape (n, 2)
-        First and past-the-last byte of each text.
-    """
-    encoded = [encode(text) for text in texts]
-    edges = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(item) for item in encoded], out=edges[1:])
+def offsets_of(samples: Sequence[bytes], start: int = 0) -> np.ndarray:
+    """First and past-the-last byte of each sample, laid one after the other from `start`; int64 (n, 2)."""
+    edges = np.zeros(len(samples) + 1, np.int64)
+    np.cumsum([len(sample) for sample in samples], out=edges[1:])
     edges += start
-    return np.frombuffer(b"".join(encoded), np.uint8), np.stack([edges[:-1], edges[1:]], axis=1)
-
-
-def unpack(values: np.ndarray, offsets: np.ndarray, start: int = 0) -> list[str]:
-    """Undo `pack` for the texts at `offsets`; `start` is the position of ``values[0]``."""
-    data = values.tobytes()
-    return [decode(data[low:high]) for low, high in (offsets - start).tolist()]
+    return np.stack([edges[:-1], edges[1:]], axis=1)

@@ -1,46 +1,52 @@
-"""Write a dataset so that a crash, a retry or a second writer cannot harm it.
+"""Write a build so that a crash, a retry or a second writer cannot harm it.
 
-A dataset's folder holds builds and one pointer::
+A dataset's folder, or prefix of an object store, holds builds and the versions that readers see::
 
     clean/
-      latest.json                  the pointer: which build readers see; written last
-      builds/<plan digest>/
+      versions/000001.json         the version that readers see: the last one; created exclusively, last of all
+      builds/<key>/
         plan.json                  written first
         data.zarr/                 a plain Zarr v3 group
-        records/000012.json        shard 12 is committed: sizes, hashes and statistics
-        manifest.json              all shards; its content digest is the version
+        records/000012             shard 12 is committed: sizes, hashes, statistics, columns
+        shards.npy                 bytes and hashes of every shard
+        manifest.json              the build is finished; its content digest is the version
 
 A shard is committed by its record, which is created exclusively after its data is on the disk. Running a shard
-twice writes the same bytes twice. The dataset is finished by the manifest and visible by the pointer.
+twice writes the same bytes twice. A build is finished by its manifest, and visible by a version (`storage.versions`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from storage import arrays, durable, statistics
-from storage.documents import GROUP, MANIFEST, PLAN, POINTER, RECORDS, read_pointer, read_record, seal
+from storage import arrays, manifest, records, statistics
+from storage.columns import ColumnWriter
+from storage.documents import BUILDS, GROUP, MANIFEST, PLAN, SHARDS, seal
+from storage.durable import encode_json, pretty_json
 from storage.errors import StorageError, clear_write_errors
-from storage.layout import SPLITS, VARIABLES
-from storage.plan import Plan, canonical, digest
-from storage.texts import pack
+from storage.hashing import NAME as HASH
+from storage.hashing import hash_bytes
+from storage.images import ImageError, decode_images
+from storage.layout import SPLITS, columns
+from storage.plan import Plan, canonical
+from storage.records import Record
+from storage.stores import Store, store_of
+from storage.stores.protocol import exists
+from storage.texts import encode, offsets_of
 
 
 @dataclass(frozen=True)
 class Shard:
     """The content of one shard."""
 
-    values: np.ndarray | Sequence[str]
-    """uint8 (n, height, width, channel), or n texts."""
+    values: np.ndarray | Sequence[str] | Sequence[bytes]
+    """uint8 (n, height, width, channel); n texts; or n files of images, if the plan keeps them."""
     labels: np.ndarray
     """int64 (n,), -1 where there is no label."""
     ids: np.ndarray
@@ -54,67 +60,77 @@ class Build:
     """One build of a dataset: where it lies and what it will be. Cheap to send to a worker."""
 
     dataset: str
-    """The dataset's folder."""
+    """The dataset's location: a folder or a URL."""
     plan: Plan
 
-    @property
-    def folder(self) -> Path:
-        """Folder of this build."""
-        return Path(self.dataset) / "builds" / self.plan.key
+    @cached_property
+    def store(self) -> Store:
+        """Where the dataset lies."""
+        return store_of(self.dataset)
 
     @property
-    def group(self) -> Path:
-        """Folder of the Zarr group."""
-        return self.folder / GROUP
+    def key(self) -> str:
+        """The build's own folder inside the dataset."""
+        return f"{BUILDS}/{self.plan.key}"
 
     @property
     def finished(self) -> bool:
-        """Whether readers of the dataset see this build."""
-        pointer = read_pointer(Path(self.dataset))
-        return pointer is not None and pointer["build"] == f"builds/{self.folder.name}"
+        """Whether all of it is committed."""
+        return exists(self.store, f"{self.key}/{MANIFEST}")
 
-    def begin(self) -> None:
-        """Create the folders and write the plan; leaves what an earlier try committed.
+    @property
+    def _what(self) -> str:
+        return f"{self.plan.name!r} in {self.dataset}"
+
+    def begin(self) -> np.ndarray:
+        """Write the plan; leave what an earlier try committed.
+
+        Returns
+        -------
+        ndarray of int64
+            The missing shards, as `missing` gives them.
 
         Raises
         ------
         StorageError
             If there is not enough free disk space for what is missing, or the folder cannot be written.
         """
-        document = durable.encode_json(canonical(self.plan.to_json()) + "\n")
-        with clear_write_errors(f"dataset {self.plan.name!r} in {self.dataset}"):
-            for variable in VARIABLES[self.plan.kind]:
-                durable.make_folder(self.group / variable.name)
-            durable.make_folder(self.folder / RECORDS)
-            durable.remove_partials(self.folder)
-            created = durable.create(self.folder / PLAN, document)
-        if not created and (self.folder / PLAN).read_bytes() != document:
+        document = encode_json(canonical(self.plan.to_json()) + "\n")
+        with clear_write_errors(f"dataset {self._what}"):
+            self.store.clean()
+            created = self.store.create(f"{self.key}/{PLAN}", document)
+        if not created and self.store.read(f"{self.key}/{PLAN}") != document:
             raise StorageError(
-                f"the half-built dataset in {self.folder} was planned from other data (its source changed without a "
-                "change of size or time, or another version of duskflow began it); delete that folder and run again"
+                f"the half-built dataset in {self.dataset}/{self.key} was planned from other data (its source changed "
+                "without a change of size or time, or another version of duskflow began it); delete that folder and "
+                "run again"
             )
-        missing = len(self.missing()) / self.plan.layout.shards
-        needed, free = int(self.plan.expected_bytes * missing), shutil.disk_usage(self.folder).free
-        if needed > free:
+        missing = self.missing()
+        needed = int(self.plan.expected_bytes * len(missing) / self.plan.layout.shards)
+        free = self.store.free_bytes()
+        if free is not None and needed > free:
             raise StorageError(
-                f"not enough disk space for dataset {self.plan.name!r} in {self.dataset}: expected up to "
+                f"not enough disk space for dataset {self._what}: expected up to "
                 f"{needed / 1e6:,.3g} MB free, found {free / 1e6:,.3g} MB; free some or choose another root"
             )
+        return missing
 
-    def record_path(self, shard: int) -> Path:
-        """Where the record of a shard lies."""
-        return self.folder / RECORDS / f"{shard:06d}.json"
+    def missing(self) -> np.ndarray:
+        """Shards without a record, int64, in order; none once the build is finished."""
+        if self.finished:
+            return np.empty(0, np.int64)
+        absent = np.ones(self.plan.layout.shards, bool)
+        names = self.store.children(f"{self.key}/{records.FOLDER}")
+        there = np.array([int(name) for name in names if name.isdigit()], np.int64)
+        absent[there[there < len(absent)]] = False
+        return np.flatnonzero(absent)
 
-    def missing(self) -> list[int]:
-        """Shards without a record, in order."""
-        try:
-            there = {entry.name for entry in os.scandir(self.folder / RECORDS)}
-        except FileNotFoundError:
-            there = set()
-        return [i for i in range(self.plan.layout.shards) if self.record_path(i).name not in there]
+    def is_committed(self, number: int) -> bool:
+        """Whether a shard has its record."""
+        return exists(self.store, f"{self.key}/{records.record_name(number)}")
 
     def write_shard(self, number: int, shard: Shard) -> int:
-        """Write and commit one shard: data, sync, rename, sync of the folders, then the record.
+        """Write and commit one shard: its data, durably; then its record, exclusively.
 
         Parameters
         ----------
@@ -132,67 +148,127 @@ class Build:
         StorageError
             If the shard was committed before with other bytes: its producer is not a pure function.
         """
-        encoded = list(arrays.encode_shard(self.plan, number, self._contents(number, shard)))
-        files = {key: {"bytes": data.nbytes, "sha256": hashlib.sha256(data).hexdigest()} for key, data in encoded}
-        counted = statistics.shard_statistics(shard.values, shard.labels, shard.split, len(self.plan.classes))
-        record = {"shard": number, "files": files, "statistics": counted}
+        record, pieces = self.encode_shard(number, shard)
+        encoded = records.encode_record(record, columns(self.plan.ragged))
         # Asked before anything is written: the data of a committed shard must not be touched.
-        if not self._committed(number, record):
-            with clear_write_errors(f"shard {number} of {self.plan.name!r} in {self.dataset}"):
-                for key, data in encoded:
-                    # The folders are synced once below, before the record; the name is durable only then.
-                    durable.replace(self.group / key, data, sync_folder=False)
-                for folder in {(self.group / key).parent for key in files}:
-                    durable.fsync_folder(folder)
-                created = durable.create(self.record_path(number), durable.encode_json(canonical(record)))
+        if not self._committed(number, encoded):
+            with clear_write_errors(f"shard {number} of {self._what}"):
+                self.store.write(f"{self.key}/{GROUP}/{arrays.data_key(self.plan, number)}", *pieces)
+                created = self.store.create(f"{self.key}/{records.record_name(number)}", encoded)
             if not created:
-                self._yield_to_other(number, record)
-        return sum(data.nbytes for _, data in encoded)
+                self._yield_to_other(number, encoded)
+        return record.bytes
 
-    def _committed(self, number: int, record: dict[str, Any]) -> bool:
+    def encode_shard(self, number: int, shard: Shard) -> tuple[Record, list[arrays.Piece]]:
+        """Encode a shard without writing it: its record, and the pieces of its file."""
+        start, stop = self.plan.layout.bounds(number)
+        values: Any = shard.values
+        held = {"labels": shard.labels, "ids": shard.ids, "split": shard.split}
+        counted: Any = values
+        if self.plan.ragged:
+            samples = [encode(text) for text in values] if self.plan.kind == "texts" else list(values)
+            slot = int(self.plan.slot_bytes or 0)
+            held["offsets"] = offsets_of(samples, start=number * slot)
+            self._check_slot(number, int(held["offsets"][-1, 1]) - number * slot)
+            content = hash_bytes(b"".join(samples))
+            pieces = arrays.encode_values(self.plan, samples)
+            if self.plan.kind == "images":
+                counted = self._decode(samples, shard.ids)
+        else:
+            shape = (stop - start, *(self.plan.sample_shape or ()))
+            if values.dtype != np.uint8 or values.shape != shape:
+                raise ValueError(
+                    f"expected images of shard {number} as uint8 of shape {shape}, received {values.dtype} of shape "
+                    f"{values.shape}"
+                )
+            pieces = arrays.encode_images(self.plan, values)
+            content = hash_bytes(*pieces)
+        self._check_columns(number, held, stop - start)
+        whole = content if not self.plan.ragged else hash_bytes(*pieces)
+        record = Record(
+            shard=number,
+            bytes=sum(len(piece) for piece in pieces),
+            hash=whole.hex(),
+            content=content.hex(),
+            statistics=statistics.shard_statistics(counted, shard.labels, shard.split, len(self.plan.classes)),
+            columns=held,
+        )
+        return record, pieces
+
+    def _decode(self, files: Sequence[bytes], ids: np.ndarray) -> np.ndarray:
+        try:
+            return decode_images(files, self.plan.sample_shape or ())
+        except ImageError as error:
+            raise ValueError(
+                f"expected PNG or JPEG files for {self.plan.name!r}, the one with id {int(ids[error.place])} is "
+                f"unreadable ({error}); replace it, or leave it out"
+            ) from error
+
+    def _check_columns(self, number: int, held: Mapping[str, np.ndarray], count: int) -> None:
+        for variable in columns(self.plan.ragged):
+            found, shape = held[variable.name], arrays.column_shape(variable, count)
+            if found.dtype != variable.dtype or found.shape != shape:
+                raise ValueError(
+                    f"expected {variable.name} of shard {number} as {variable.dtype} of shape {shape}, received "
+                    f"{found.dtype} of shape {found.shape}"
+                )
+        for name, low, high in (("labels", -1, len(self.plan.classes)), ("split", 0, len(SPLITS))):
+            found = held[name]
+            if found.size and not (low <= found.min() and found.max() < high):
+                raise ValueError(
+                    f"expected {name} of {self.plan.name!r} from {low} to {high - 1}, received {found.min()} to "
+                    f"{found.max()} in shard {number}"
+                )
+
+    def _check_slot(self, number: int, size: int) -> None:
+        slot = int(self.plan.slot_bytes or 0)
+        if size > slot:
+            raise StorageError(
+                f"shard {number} of {self.plan.name!r} holds {size:,} bytes of {self.plan.kind}, more than the "
+                f"{slot:,} planned; a noise that lengthens texts must say so by its attribute `growth`"
+            )
+
+    def _committed(self, number: int, encoded: bytes) -> bool:
         """Whether the shard is committed with this record; refuses if it is with another."""
         try:
-            there = read_record(self.record_path(number))
+            there = self.store.read(f"{self.key}/{records.record_name(number)}")
         except FileNotFoundError:
             return False
-        if there != record:
+        if there != encoded:
+            try:
+                records.decode_record(there)
+            except ValueError as error:
+                raise self._damaged_record(number, error) from error
             raise StorageError(
                 f"shard {number} of {self.plan.name!r} was committed before with other bytes; a source or noise "
                 "must give the same samples for the same ids (no clock, no global random state)"
             )
         return True
 
-    def _yield_to_other(self, number: int, record: dict[str, Any]) -> None:
+    def _yield_to_other(self, number: int, encoded: bytes) -> None:
         """Another writer has committed the shard while we wrote ours."""
         try:
-            self._committed(number, record)
+            self._committed(number, encoded)
         except StorageError:
             # Our data may lie under its record: better not committed at all than committed with the wrong hash.
-            self.record_path(number).unlink(missing_ok=True)
+            self.store.remove(f"{self.key}/{records.record_name(number)}")
             raise
 
-    def _contents(self, number: int, shard: Shard) -> dict[str, np.ndarray]:
-        contents = {"labels": shard.labels, "ids": shard.ids, "split": shard.split}
-        for name, low, high in (("labels", -1, len(self.plan.classes)), ("split", 0, len(SPLITS))):
-            found = contents[name]
-            if found.size and not (low <= found.min() and found.max() < high):
-                raise ValueError(
-                    f"expected {name} of {self.plan.name!r} from {low} to {high - 1}, received {found.min()} to "
-                    f"{found.max()} in shard {number}"
-                )
-        if self.plan.kind == "images":
-            return {**contents, "images": np.ascontiguousarray(shard.values)}
-        slot = int(self.plan.slot_bytes or 0)
-        values, offsets = pack(shard.values, start=number * slot)  # type: ignore[arg-type]
-        if len(values) > slot:
-            raise StorageError(
-                f"shard {number} of {self.plan.name!r} holds {len(values):,} bytes of text, more than the {slot:,} "
-                "planned; a noise that lengthens texts must say so by its attribute `growth`"
-            )
-        return {**contents, "values": values, "offsets": offsets}
+    def _damaged_record(self, number: int, error: Exception) -> StorageError:
+        return StorageError(
+            f"damaged record of shard {number} of {self._what}: {error}; run `duskflow repair`, or delete "
+            f"{self.key}/{records.record_name(number)} there and run again"
+        )
 
-    def finish(self) -> str:
-        """Merge the records into the manifest, write the Zarr metadata, and let readers see the dataset.
+    def finish(self, attachments: Mapping[str, bytes] | None = None, *, again: bool = False) -> str:
+        """Gather the records into columns, table and manifest. Memory does not grow with the data.
+
+        Parameters
+        ----------
+        attachments : dict, optional
+            Further files of the build, by name; covered by the manifest, not by the version.
+        again : bool
+            Also if the build is finished already, as a repair does.
 
         Returns
         -------
@@ -204,53 +280,75 @@ class Build:
         StorageError
             If a shard is missing or a record is damaged.
         """
-        if missing := self.missing():
-            raise StorageError(
-                f"{len(missing)} shards of {self.plan.name!r} are missing, first {missing[0]}; run again"
-            )
-        records = [read_record(self.record_path(i)) for i in range(self.plan.layout.shards)]
-        content = {
-            "kind": self.plan.kind,
-            "classes": list(self.plan.classes),
-            "splits": {name: list(self.plan.splits[name]) for name in SPLITS if name in self.plan.splits},
-            "layout": self.plan.to_json()["layout"],
-            "sample_shape": list(self.plan.sample_shape) if self.plan.sample_shape else None,
-            "slot_bytes": self.plan.slot_bytes,
-            "files": {key: entry for record in records for key, entry in record["files"].items()},
-        }
-        version = digest(content)
-        merged = statistics.merge([record["statistics"] for record in records])
-        attributes: dict[str, object] = {
-            "duskflow": {"name": self.plan.name, "version": version, "classes": list(self.plan.classes)}
-        }
-        metadata = arrays.metadata_files(self.plan, attributes)
-        for name, data in metadata.items():
-            content["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        manifest = {
-            **content,
-            "name": self.plan.name,
-            "version": version,
-            "plan": self.plan.digest,
-            "recipe": self.plan.recipe,
-            "statistics": merged,
-        }
-        with clear_write_errors(f"dataset {self.plan.name!r} in {self.dataset}"):
-            for name, data in metadata.items():
-                durable.replace(self.group / name, data)
-            durable.replace_json(self.folder / MANIFEST, seal(manifest))
-            pointer = {"build": f"builds/{self.folder.name}", "version": version}
-            durable.replace_json(Path(self.dataset) / POINTER, pointer)
-            durable.remove_partials(self.folder)  # of workers that were killed
+        if not again and self.finished:
+            return str(manifest.read_manifest(self.store, self.key)["version"])
+        files: dict[str, Any] = {}
+        with clear_write_errors(f"dataset {self._what}"):
+            table, gathered, merged = self._gather(files)
+            fields = self.plan.to_json()
+            document: dict[str, Any] = {
+                **{name: fields[name] for name in manifest.CONTENT if name in fields},
+                "content": {"shards": hash_bytes(np.ascontiguousarray(table["content"])).hex(), **gathered},
+            }
+            version = manifest.version_of(document)
+            attributes = {"name": self.plan.name, "version": version, "classes": list(self.plan.classes)}
+            metadata = arrays.metadata_files(self.plan, {"duskflow": attributes})
+            small = {f"{GROUP}/{name}": data for name, data in metadata.items()}
+            small |= {SHARDS: manifest.encode_table(table), **(attachments or {})}
+            for name, data in small.items():
+                self.store.write(f"{self.key}/{name}", data)
+            small[PLAN] = self.store.read(f"{self.key}/{PLAN}")
+            files |= {name: {"bytes": len(data), "hash": hash_bytes(data).hex()} for name, data in small.items()}
+            document |= {
+                "name": self.plan.name,
+                "version": version,
+                "plan": self.plan.digest,
+                "recipe": self.plan.recipe,
+                "hash": HASH,
+                "files": files,
+                "bytes": int(table["bytes"].sum()) + sum(entry["bytes"] for entry in files.values()),
+                "statistics": merged,
+            }
+            self.store.write(f"{self.key}/{MANIFEST}", pretty_json(seal(document)))
         return version
 
+    def _gather(self, files: dict[str, Any]) -> tuple[np.ndarray, dict[str, str], dict[str, Any]]:
+        """Read every record in order; write the columns; give the table, the columns' hashes and the statistics."""
+        shards = self.plan.layout.shards
+        table = np.empty(shards, manifest.SHARD_TABLE)
+        writers = {
+            variable.name: ColumnWriter(self.store, self.key, variable, self.plan.layout.count)
+            for variable in columns(self.plan.ragged)
+        }
+        merger = statistics.Merger()
+        names = (f"{self.key}/{records.record_name(number)}" for number in range(shards))
+        for number, data in enumerate(self.store.read_many(names)):
+            if data is None:
+                absent = sum(not self.is_committed(other) for other in range(shards)) if shards < 10_000 else "some"
+                raise StorageError(f"{absent} shards of {self.plan.name!r} are missing, first {number}; run again")
+            try:
+                record = records.decode_record(data)
+            except ValueError as error:
+                raise self._damaged_record(number, error) from error
+            if record.shard != number:
+                raise self._damaged_record(number, ValueError(f"it is of shard {record.shard}"))
+            table[number] = (record.bytes, bytes.fromhex(record.hash), bytes.fromhex(record.content))
+            merger.add(record.statistics)
+            for name, writer in writers.items():
+                writer.add(record.columns[name])
+        gathered = {name: writer.finish() for name, writer in writers.items()}
+        for writer in writers.values():
+            files.update(writer.files)
+        return table, gathered, merger.result()
 
-def progress_of(dataset: Path, key: str) -> tuple[int, int] | None:
+
+def progress_of(dataset: str, key: str) -> tuple[int, int] | None:
     """How far a build is, without touching it.
 
     Parameters
     ----------
-    dataset : Path
-        The dataset's folder.
+    dataset : str
+        The dataset's location.
     key : str
         Name of the build, from `storage.plan.build_key`.
 
@@ -264,12 +362,20 @@ def progress_of(dataset: Path, key: str) -> tuple[int, int] | None:
     StorageError
         If its plan is damaged or of another version of duskflow.
     """
-    path = dataset / "builds" / key / PLAN
+    plan = read_plan(store_of(dataset), f"{BUILDS}/{key}")
+    if plan is None:
+        return None
+    shards = plan.layout.shards
+    return shards - len(Build(dataset, plan).missing()), shards
+
+
+def read_plan(store: Store, build: str) -> Plan | None:
+    """Read the plan of a build; None if it was never begun."""
     try:
-        plan = Plan.from_json(json.loads(path.read_bytes()))
+        return Plan.from_json(json.loads(store.read(f"{build}/{PLAN}")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"damaged plan {path}: {error}; delete {path.parent} and run again") from error
-    shards = plan.layout.shards
-    return shards - len(Build(str(dataset), plan).missing()), shards
+        raise StorageError(
+            f"damaged plan {store.location}/{build}/{PLAN}: {error}; delete {build} there and run again"
+        ) from error

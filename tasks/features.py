@@ -157,7 +157,7 @@ def _array(
     from dask._task_spec import Task
     from dask.base import tokenize
 
-    path = str(dataset.path.resolve())
+    path = dataset.path
     stem = f"read {name}".replace("-", "_") + "-" + tokenize(read, path, dataset.version, bounds)
     graph = {(stem, i, 0): Task((stem, i, 0), read, path, low, high) for i, (low, high) in enumerate(bounds)}
     return da.Array(graph, stem, (tuple(lengths), (columns,)), dtype=np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 from distributed import Client
 
 from storage.dataset import Dataset
+from storage.documents import STAMPS
 from storage.layout import Layout, plan_layout
 from storage.plan import Plan
+from storage.stamps import encode_stamps
+from storage.stores import locate
 from storage.texts import byte_lengths
 from storage.writer import Build, Shard
-from tasks.building import build_dataset, wrong_texts
+from tasks.building import Reporting, Work, build_dataset, wrong_texts
 from tasks.placement import cpu_resources, task_key
+from tasks.sources.stamps import stamps_of
 from tasks.split import Split, arrange
 
 VERSION = 1
@@ -68,7 +72,7 @@ def ingest(
     source : Source
         See `tasks.sources`.
     folder : str
-        The dataset's folder.
+        The dataset's folder or URL.
     client : distributed.Client
     split : Split
     seed : int
@@ -85,44 +89,102 @@ def ingest(
     -------
     Dataset
     """
-    folder = str(Path(folder).absolute())  # a worker may have another working directory
+    reporting = Reporting(label, start, advance)
+    work = plan_ingest(source, folder, client, split=split, seed=seed, layout=layout, name=name, label=label)
+    return build_dataset([work], client, reporting, retries=retries, notes=seen(source))
+
+
+def seen(source: Any) -> dict[str, Any]:
+    """What a version remembers of the source that it was made from, for `tasks.appending`."""
+    return {"source": source.fingerprint()}
+
+
+def plan_ingest(
+    source: Any,
+    folder: str | Path,
+    client: Client,
+    *,
+    split: Split,
+    seed: int,
+    layout: dict[str, int],
+    name: str = "clean",
+    label: str = "ingest",
+) -> Work:
+    """How the shards of an ingested dataset are made; see `ingest`. Texts are measured on the workers."""
     if len(source) == 0:
         raise ValueError(f"expected samples in {source!r}, received none; check its path")
-    labels = _labels(source)
+    labels = source_labels(source)
     codes = split.assign(source.splits, labels, seed)
     ids, splits = arrange(codes, seed)
-    shared = _share(source, client, label)
+    rows = Rows(ids, ids, labels[ids], codes[ids])
+    recipe = ingest_recipe(source, split, seed, layout)
+    return plan_rows(source, folder, client, rows, splits, recipe, layout, tuple(source.classes), name, label)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The samples of a build in the order of its rows."""
+
+    positions: np.ndarray
+    """int64 (n,): where in the source."""
+    ids: np.ndarray
+    """int64 (n,)."""
+    labels: np.ndarray
+    """int64 (n,), in the dataset's classes."""
+    codes: np.ndarray
+    """uint8 (n,): the split."""
+
+    def cut(self, low: int, high: int) -> tuple[np.ndarray, ...]:
+        """Some rows, as `read_shard` takes them."""
+        return self.positions[low:high], self.ids[low:high], self.labels[low:high], self.codes[low:high]
+
+
+def plan_rows(
+    source: Any,
+    folder: str | Path,
+    client: Client,
+    rows: Rows,
+    splits: dict[str, tuple[int, int]],
+    recipe: dict[str, Any],
+    layout: dict[str, int],
+    classes: tuple[str, ...],
+    name: str,
+    label: str,
+) -> Work:
+    """How some samples of a source become the shards of a build."""
+    shared = share(source, client, label)
     shape: tuple[int, int, int] | None = None
-    slot = None
+    slot, kept = None, bool(getattr(source, "keeps_files", False))
     if source.kind == "images":
         height, width, channels = map(int, source.sample_shape)
         shape = (height, width, channels)
-        arranged = plan_layout(len(ids), float(np.prod(shape)), **layout)
-    else:
-        lengths = _survey(shared, ids, client, label)
-        arranged = plan_layout(len(ids), float(lengths.mean()), **layout)
+    if source.kind == "texts" or kept:
+        lengths = _survey(shared, rows.positions, client, label)
+        # A file of an image is small beside its pixels, and shards are read decoded.
+        arranged = plan_layout(len(lengths), float(lengths.mean()), **layout)
         slot = _slot_bytes(lengths, arranged)
+    else:
+        arranged = plan_layout(len(rows.ids), float(np.prod(shape or ())), **layout)
     plan = Plan(
         name=name,
         kind=source.kind,
         layout=arranged,
-        recipe=ingest_recipe(source, split, seed, layout),
+        recipe=recipe,
         sample_shape=shape,
-        classes=tuple(source.classes),
+        classes=classes,
         splits=splits,
         slot_bytes=slot,
     )
 
     def arguments(number: int) -> tuple[Any, ...]:
-        low, high = arranged.bounds(number)
-        return shared, ids[low:high], labels[ids[low:high]], codes[ids[low:high]]
+        return (shared, *rows.cut(*arranged.bounds(number)))
 
-    return build_dataset(
-        Build(folder, plan), read_shard, arguments, client, label=label, start=start, advance=advance, retries=retries
-    )
+    stamps = stamps_of(source)
+    attachments = {} if stamps is None else {STAMPS: encode_stamps(stamps[rows.positions])}
+    return Work(Build(locate(folder), plan), read_shard, arguments, attachments)
 
 
-def _labels(source: Any) -> np.ndarray:
+def source_labels(source: Any) -> np.ndarray:
     """All labels, -1 where the source has none."""
     labels = source.labels()
     if labels is None:
@@ -140,9 +202,19 @@ def _labels(source: Any) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def read_shard(plan: Plan, number: int, source: Any, ids: np.ndarray, labels: np.ndarray, split: np.ndarray) -> Shard:
+def read_shard(
+    plan: Plan,
+    number: int,
+    source: Any,
+    positions: np.ndarray,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+) -> Shard:
     """Read the samples of one shard from the source and check that it kept its word."""
-    values = source.take(ids).values
+    if plan.kind == "images" and plan.ragged:
+        return Shard(source.files(positions), labels, ids, split)
+    values = source.take(positions).values
     if plan.kind == "images":
         expected = (len(ids), *(plan.sample_shape or ()))
         if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.shape != expected:
@@ -153,7 +225,7 @@ def read_shard(plan: Plan, number: int, source: Any, ids: np.ndarray, labels: np
     return Shard(values, labels, ids, split)
 
 
-def _share(source: Any, client: Client, label: str) -> Any:
+def share(source: Any, client: Client, label: str) -> Any:
     """Send the source to the cluster once, as the result of a task: if its worker dies, it is sent again."""
     with warnings.catch_warnings():
         # Arrays in memory travel inside the graph on purpose: scattered data would be lost with its worker.
@@ -167,12 +239,12 @@ def _hold(source: Any) -> Any:
 
 
 def _survey(shared: Any, ids: np.ndarray, client: Client, label: str) -> np.ndarray:
-    """Measure the texts: UTF-8 bytes of each row, in storage order."""
+    """Measure texts, or files of images: bytes of each row, in storage order."""
     starts = range(0, len(ids), _SURVEY_ROWS)
     label, resources = f"{label} survey", cpu_resources(client)  # asks the scheduler: once, not per block
     futures = [
         client.submit(
-            _text_lengths,
+            _lengths,
             shared,
             ids[low : low + _SURVEY_ROWS],
             key=task_key(label, f"{label}{shared.key}", low),
@@ -184,7 +256,9 @@ def _survey(shared: Any, ids: np.ndarray, client: Client, label: str) -> np.ndar
     return np.concatenate(client.gather(futures))
 
 
-def _text_lengths(source: Any, ids: np.ndarray) -> np.ndarray:
+def _lengths(source: Any, ids: np.ndarray) -> np.ndarray:
+    if source.kind == "images":
+        return np.asarray(source.file_sizes(ids), np.int64)
     values = source.take(ids).values
     if wrong := wrong_texts(values, len(ids)):
         raise ValueError(f"expected {len(ids)} strings from {source!r}, received {wrong}")

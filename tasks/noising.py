@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client
 
-from storage.dataset import Dataset, open_dataset
+from storage.dataset import Dataset
+from storage.part import Part
 from storage.plan import Plan
+from storage.stores import locate
 from storage.writer import Build, Shard
-from tasks.building import build_dataset, wrong_texts
+from tasks.building import Reporting, Work, build_dataset, wrong_texts
 from tasks.fingerprint import code_version, describe
 from tasks.noise.protocol import printed, slug_of
 
@@ -21,12 +25,12 @@ VERSION = 1
 """Raised when noising gives other bytes for the same input, noise and seed."""
 
 
-def noise_recipe(clean_version: str, noise: Any, seed: int) -> dict[str, Any]:
-    """Everything that the bytes of a noisy copy depend on."""
+def noise_recipe(version: str, noise: Any, seed: int) -> dict[str, Any]:
+    """Everything that the bytes of a noisy copy depend on; `version` is that of the clean part."""
     return {
         "step": "noise",
         "version": VERSION,
-        "input": clean_version,
+        "input": version,
         "noise": describe(noise),
         "written": printed(noise),
         "code": code_version(noise),
@@ -54,7 +58,7 @@ def add_noise(
     noise : Noise
         Of the same kind as the dataset.
     folder : str
-        The new dataset's folder.
+        The new dataset's folder or URL.
     client : distributed.Client
     seed : int
     label : str
@@ -71,32 +75,53 @@ def add_noise(
         raise ValueError(
             f"expected a noise for {clean.kind}, received {noise} for {noise.kind}; choose one of tasks.noise"
         )
-    slot = clean.manifest["slot_bytes"]
-    plan = Plan(
-        name=slug_of(noise),
-        kind=clean.kind,
-        layout=clean.layout,
-        recipe=noise_recipe(clean.version, noise, seed),
-        sample_shape=clean.sample_shape,  # type: ignore[arg-type]
-        classes=clean.classes,
-        splits={name: ranges[0] for name, ranges in clean.splits.items()},
-        slot_bytes=None if slot is None else math.ceil(slot * float(getattr(noise, "growth", 1.0))),
-    )
-    return build_dataset(
-        Build(str(Path(folder).absolute()), plan),
-        noisy_shard,
-        lambda number: (str(clean.path), noise, seed),
-        client,
-        label=label,
-        start=start,
-        advance=advance,
-        retries=retries,
-    )
+    works = plan_noise(clean, noise, folder, seed)
+    return build_dataset(works, client, Reporting(label, start, advance), retries=retries)
 
 
-def noisy_shard(plan: Plan, number: int, clean_path: str, noise: Any, seed: int) -> Shard:
+def plan_noise(clean: Dataset, noise: Any, folder: str | Path, seed: int) -> list[Work]:
+    """How the shards of a noisy copy are made: a build for each part of the clean data, with the same shards.
+
+    So after an append only the new part is made noisy, and the noisy copy shares the old ones as the clean data does.
+    """
+    works = []
+    for part in clean.parts:
+        slot = part.plan.slot_bytes if clean.kind == "texts" else None
+        plan = Plan(
+            name=slug_of(noise),
+            kind=clean.kind,
+            layout=part.layout,
+            recipe=noise_recipe(part.version, noise, seed),
+            sample_shape=part.plan.sample_shape,
+            classes=part.plan.classes,
+            splits=part.plan.splits,
+            slot_bytes=None if slot is None else math.ceil(slot * float(getattr(noise, "growth", 1.0))),
+        )
+        works.append(Work(Build(locate(folder), plan), noisy_shard, _Arguments(part, noise, seed)))
+    return works
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """What every shard of a part needs, in a form that is the same for all."""
+
+    part: Part
+    noise: Any
+    seed: int
+
+    def __call__(self, number: int) -> tuple[Any, ...]:
+        return self.part.dataset, self.part.build, self.noise, self.seed
+
+
+@lru_cache(maxsize=16)
+def _part(dataset: str, build: str) -> Part:
+    """Opened once per process, not once per shard."""
+    return Part(dataset, build)
+
+
+def noisy_shard(plan: Plan, number: int, dataset: str, build: str, noise: Any, seed: int) -> Shard:
     """Read one shard of the clean data and add the noise."""
-    clean = open_dataset(clean_path)
+    clean = _part(dataset, build)
     start, stop = plan.layout.bounds(number)
     values = clean.read(start, stop)
     labels, ids, split = (clean.column(name, start, stop) for name in ("labels", "ids", "split"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storage.keyed import key_of, order
+from storage.keyed import key_of, order, uniforms
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -71,6 +71,31 @@ class Split:
             raise ValueError(
                 f"expected samples left for training, received {len(codes)} samples of which none is; hold out less"
             )
+        return codes
+
+    def assign_more(self, own: np.ndarray | None, positions: np.ndarray, ids: np.ndarray, seed: int) -> np.ndarray:
+        """Give samples that are appended their splits, each by its own id: no other sample has a say.
+
+        Parameters
+        ----------
+        own : ndarray of uint8, or None
+            The split codes of the whole source.
+        positions : ndarray of int64, shape (n,)
+            Which samples of the source are appended.
+        ids : ndarray of int64, shape (n,)
+        seed : int
+
+        Returns
+        -------
+        ndarray of uint8, shape (n,)
+            The shares hold on average, over all appends together.
+        """
+        whole = np.zeros(1, np.uint8) if own is None else np.asarray(own)
+        codes = np.zeros(len(positions), np.uint8) if own is None else whole[positions].astype(np.uint8)
+        for code, share in ((TEST, self.test), (VALIDATION, self.validation)):
+            if not (whole == code).any():
+                drawn = uniforms(key_of(seed, "appended split", code), ids, 1)[:, 0] < share
+                codes[drawn & (codes == TRAIN)] = code
         return codes
 
 

@@ -12,6 +12,7 @@ import storage
 from storage.layout import Layout
 from storage.plan import Plan
 from storage.texts import pack
+from storage.versions import publish
 from storage.writer import Build, Shard
 from tasks import noise
 
@@ -39,6 +40,7 @@ def finished_run(tmp_path, monkeypatch):
         rows = slice(*plan.layout.bounds(number))
         build.write_shard(number, Shard(values[rows], ids[rows] % 2, ids[rows], codes[rows]))
     build.finish()
+    publish(build.dataset, [build.plan.key])
 
 
 def run(page: str) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import threading
 import time
@@ -11,8 +12,13 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+from blake3 import blake3
+
 T = TypeVar("T")
 
+#: Memory maps larger than this are let go of after each use.
+MAPPED_BYTES = 64 << 20
 #: What one process keeps of decompressed and parsed files, in bytes; the newest entry stays whatever its size.
 CACHE_BYTES = 2 << 30
 #: How many entries it keeps: memory maps weigh nothing but hold a file open.
@@ -120,6 +126,17 @@ def _is_settled(key: Any) -> bool:
     return not isinstance(key, tuple) or all(map(_is_settled, key))
 
 
+def release(array: np.ndarray) -> None:
+    """Let go of the pages of a large memory map.
+
+    They stay in the system's cache, but no longer count as this process's memory: Dask pauses, and then kills, workers
+    that read a file larger than their limit through a map.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and array.nbytes > MAPPED_BYTES:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def forget() -> None:
     """Drop what this process keeps."""
     _cache.clear()
@@ -127,12 +144,12 @@ def forget() -> None:
 
 def digest(*parts: Any) -> str:
     """A hex digest of parts; bytes-like parts by content, all others by their `repr`."""
-    total = hashlib.blake2b(digest_size=20)
+    total = blake3()
     for part in parts:
         content = memoryview(part).cast("B") if isinstance(part, bytes | memoryview) else repr(part).encode()
         total.update(f"{len(content)}:".encode())
         total.update(content)
-    return total.hexdigest()
+    return total.hexdigest(20)
 
 
 def texts_digest(texts: Iterable[str]) -> str:
@@ -152,7 +169,6 @@ def file_digest(path: str) -> str:
         return digest(Path(path).name, now.size, now.modified_ns)
 
     def load() -> tuple[str, int]:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest(), 0
+        return blake3().update_mmap(path).hexdigest(20), 0
 
     return once(("digest", now), load)

@@ -30,6 +30,16 @@ class FolderScan:
     """What was passed over, each with the reason."""
     digest: str
     """Of names, sizes and times of change."""
+    sizes: np.ndarray
+    """int64 (n,), bytes of each file."""
+    times: np.ndarray
+    """int64 (n,), nanoseconds of its last change."""
+
+    def stamps(self, rows: np.ndarray) -> list[str]:
+        """Name, size and time of change of some files: another one of these is another sample."""
+        names = [self.files[row].replace(os.sep, "/") for row in rows.tolist()]
+        states = zip(names, self.sizes[rows].tolist(), self.times[rows].tolist(), strict=True)
+        return [f"{name}|{size}|{time}" for name, size, time in states]
 
 
 @dataclass
@@ -172,4 +182,6 @@ def scan(root: str, rules: Rules) -> FolderScan:
         classes=classes,
         skipped=tuple(rules.skipped),
         digest=digest(states, classes),
+        sizes=np.array([size for _, size, _ in states], dtype=np.int64),
+        times=np.array([time for _, _, time in states], dtype=np.int64),
     )

@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from storage.images import CHANNELS, decode_image, in_threads
 from tasks.sources.files import digest, existing_folder, once
 from tasks.sources.folders import FolderScan, Rules, scan
 from tasks.sources.samples import Samples, SourceError, checked_positions, slice_positions
 
-S = TypeVar("S")
-T = TypeVar("T")
-
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_CHANNELS = {"RGB": 3, "L": 1}
-#: More pixels than any camera's picture; a small file that claims more is meant to exhaust the memory.
-MAX_PIXELS = 89_478_485
-#: Pillow decodes without the interpreter's lock, so a few threads help even inside a worker's own.
-_THREADS = min(4, os.cpu_count() or 1)
 
 
 def decode(path: str, size: tuple[int, int], mode: str) -> np.ndarray:
-    """One PNG or JPEG file as pixels.
-
-    Turned upright by its EXIF orientation, converted to `mode` (an alpha channel is dropped, 16 bits are scaled
-    to 8) and resized bilinearly.
-
-    Parameters
-    ----------
-    path : str
-        Of the file.
-    size : tuple of int
-        (height, width) of the result.
-    mode : {"RGB", "L"}
-        Colour or grey.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8 (height, width, 3 or 1).
+    """One PNG or JPEG file as pixels; see `storage.images.decode_image`.
 
     Raises
     ------
     SourceError
         Naming the file and what is wrong with it.
     """
-    from PIL import Image, ImageOps
-
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are accepted")
-            upright = ImageOps.exif_transpose(image)
-            resized = _converted(upright, mode).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.uint8).reshape(*size, _CHANNELS[mode])
+        return decode_image(path, size, mode)
     except Exception as error:  # Pillow's readers raise many kinds on damaged files, and the caller needs the name
         raise SourceError(
             f"{path}: expected a PNG or JPEG image, it is unreadable ({_reason(error, path)}); do replace it"
@@ -66,22 +35,6 @@ def decode(path: str, size: tuple[int, int], mode: str) -> np.ndarray:
 
 def _reason(error: BaseException | None, path: str) -> str:
     return str(error).replace(repr(path), "the file")
-
-
-def _converted(image: Any, mode: str) -> Any:
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255, which would leave nearly white pictures.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
 
 
 class ImageFolder:
@@ -101,6 +54,9 @@ class ImageFolder:
     on_error : {"raise", "skip"}
         With "skip", every image is read once when the source is made, and what is not a readable image is left
         out, counted and named in ``describe()["skipped"]``.
+    keep : {"pixels", "files"}
+        What a dataset made of this keeps: the decoded images, or the files as they are (several times smaller for
+        photographs), which are then decoded whenever they are read.
     name : str, optional
         For logs and reports.
 
@@ -122,20 +78,24 @@ class ImageFolder:
         mode: str = "RGB",
         on_error: str = "raise",
         *,
+        keep: str = "pixels",
         name: str | None = None,
     ) -> None:
         if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
             raise ValueError(f"expected size=(height, width) as positive integers, received {size!r}")
-        if mode not in _CHANNELS:
+        if mode not in CHANNELS:
             raise ValueError(f'expected mode "RGB" or "L", received {mode!r}')
+        if keep not in ("pixels", "files"):
+            raise ValueError(f'expected keep "pixels" or "files", received {keep!r}')
         if on_error not in ("raise", "skip"):
             raise ValueError(f'expected on_error "raise" or "skip", received {on_error!r}')
         self.path = existing_folder(path)
         self.size = (size[0], size[1])
         self.mode = mode
         self.on_error = on_error
+        self.keep = keep
         self.name = name or os.path.basename(self.path)
-        self.sample_shape = (*self.size, _CHANNELS[mode])
+        self.sample_shape = (*self.size, CHANNELS[mode])
         self._listed: FolderScan | None = self._scan()
         self._digest = self._listed.digest
         self.classes = self._listed.classes
@@ -145,7 +105,8 @@ class ImageFolder:
             self._leave_out_unreadable(self._listed)
 
     def __repr__(self) -> str:
-        return f"ImageFolder({self.path!r}, size={self.size}, mode={self.mode!r})"
+        kept = "" if self.keep == "pixels" else f", keep={self.keep!r}"
+        return f"ImageFolder({self.path!r}, size={self.size}, mode={self.mode!r}{kept})"
 
     def __getstate__(self) -> dict[str, Any]:
         # The list of files is long and quickly made again; only what was decided by reading must travel.
@@ -175,7 +136,7 @@ class ImageFolder:
                 return f"{file}: {_reason(error.__cause__, path)}"
             return None
 
-        faults = _in_threads(fault, listed.files)
+        faults = in_threads(fault, listed.files)
         self._readable = np.flatnonzero([found is None for found in faults])
         self._skipped = listed.skipped + tuple(found for found in faults if found is not None)
         present = set(listed.codes[self._readable].tolist())
@@ -214,20 +175,40 @@ class ImageFolder:
         def fill(place: int) -> None:
             values[place] = decode(os.path.join(self.path, listed.files[rows[place]]), self.size, self.mode)
 
-        _in_threads(fill, range(len(rows)))
+        in_threads(fill, range(len(rows)))
         return Samples(values, listed.codes[rows])
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether datasets are made of `files` rather than of pixels."""
+        return self.keep == "files"
+
+    def files(self, indices: Any) -> list[bytes]:
+        """The files at positions, as they are."""
+        listed, rows = self._files(), self._rows()[checked_positions(indices, len(self))]
+        return in_threads(lambda row: Path(self.path, listed.files[row]).read_bytes(), rows.tolist())
+
+    def file_sizes(self, indices: Any) -> np.ndarray:
+        """Bytes of the files at positions, int64 (n,)."""
+        sizes: np.ndarray = self._files().sizes[self._rows()[checked_positions(indices, len(self))]]
+        return sizes
+
+    def stamps(self) -> list[str]:
+        """Name, size and time of change of each sample's file; see `tasks.sources.stamps`."""
+        return self._files().stamps(self._rows())
 
     def fingerprint(self) -> str:
         """A hex digest of the files' names, sizes and times of change, and of the parameters."""
         readable = b"" if self._readable is None else self._readable.tobytes()
-        return digest("ImageFolder", self._digest, self.size, self.mode, readable)
+        kept = () if self.keep == "pixels" else (self.keep,)
+        return digest("ImageFolder", self._digest, self.size, self.mode, readable, *kept)
 
     def describe(self) -> dict[str, Any]:
         """Where the samples come from, as JSON; "skipped" lists what was left out, each with the reason."""
         return {
             "source": "ImageFolder",
             "name": self.name,
-            "parameters": {"size": list(self.size), "mode": self.mode, "on_error": self.on_error},
+            "parameters": {"size": list(self.size), "mode": self.mode, "on_error": self.on_error, "keep": self.keep},
             "found": [self.path],
             "licence": None,
             "skipped": list(self._skipped),

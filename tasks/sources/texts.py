@@ -105,6 +105,10 @@ class TextFolder:
         listed = self._files()
         return Samples([self._read(listed.files[row]) for row in positions.tolist()], listed.codes[positions])
 
+    def stamps(self) -> list[str]:
+        """Name, size and time of change of each sample's file; see `tasks.sources.stamps`."""
+        return self._files().stamps(np.arange(len(self)))
+
     def fingerprint(self) -> str:
         """A hex digest of the files' names, sizes and times of change."""
         return digest("TextFolder", self._digest)

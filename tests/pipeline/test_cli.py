@@ -88,7 +88,12 @@ def test_run__whole_command_line(write, tmp_path):
     shard.write_bytes(data)
     damaged = duskflow("verify", root, cwd=tmp_path)
     assert damaged.returncode == 1
-    assert "damaged images/c.0.0.0.0" in damaged.stdout
+    assert "damaged shard 0" in damaged.stdout and "images/c.0.0.0.0" in damaged.stdout
+
+    repaired = duskflow("repair", path, "--root", root, cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "rewrote shards [0] and 0 other files" in repaired.stdout
+    assert duskflow("verify", root, "--cluster", "local", cwd=tmp_path).returncode == 0
 
 
 NAPPING = """

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-import zarr
-from zarr.storage import MemoryStore
+from numcodecs.zstd import Zstd
 
-from storage.arrays import encode_shard, metadata_files
-from storage.layout import VARIABLES
+from storage import arrays
+from storage.arrays import metadata_files
+from storage.layout import variables
 
 # Zarr v3 core specification, "Array metadata": mandatory names and the optional ones.
 MANDATORY = {
@@ -24,9 +25,10 @@ MANDATORY = {
 OPTIONAL = {"attributes", "storage_transformers", "dimension_names"}
 
 
-@pytest.fixture(params=["images", "texts"])
-def plan(request, image_build, text_build):
-    return (image_build() if request.param == "images" else text_build(["a", "b", "c", "d"]))[0].plan
+@pytest.fixture(params=["images", "texts", "files"])
+def plan(request, image_build, text_build, file_build):
+    made = {"images": image_build, "texts": lambda: text_build(["a", "b", "c", "d"]), "files": file_build}
+    return made[request.param]()[0].plan
 
 
 def documents(plan) -> dict[str, dict]:
@@ -38,6 +40,7 @@ def test_metadata__has_what_the_specification_demands(plan):
         assert document["zarr_format"] == 3
         if name == "zarr.json":
             assert document["node_type"] == "group"
+            assert set(document) <= {"zarr_format", "node_type", "attributes", "consolidated_metadata"}
             continue
         assert document["node_type"] == "array"
         assert set(document) >= MANDATORY
@@ -50,10 +53,12 @@ def test_metadata__has_what_the_specification_demands(plan):
 
 def test_metadata__dimensions_and_types(plan):
     found = documents(plan)
-    for variable in VARIABLES[plan.kind]:
+    assert set(found) == {"zarr.json", *(f"{variable.name}/zarr.json" for variable in variables(plan.ragged))}
+    for variable in variables(plan.ragged):
         document = found[f"{variable.name}/zarr.json"]
         assert tuple(document["dimension_names"]) == variable.dims
         assert document["data_type"] == variable.dtype
+        assert document["attributes"] == {"long_name": variable.meaning}
 
 
 def test_metadata__the_root_comes_last_and_holds_the_others(plan):
@@ -75,38 +80,73 @@ def test_metadata__images_are_raw_chunks_in_a_shard_with_a_checked_index(image_b
     assert inner["index_location"] == "end"
 
 
+def test_metadata__texts_are_compressed_and_kept_files_are_not(text_build, file_build):
+    names = {}
+    for made in (text_build(["a", "b"]), file_build()):
+        codecs = documents(made[0].plan)["values/zarr.json"]["codecs"]
+        names[made[0].plan.kind] = [codec["name"] for codec in codecs]
+    assert names == {"texts": ["bytes", "zstd"], "images": ["bytes"]}
+
+
+def test_metadata__columns_have_files_of_many_rows(image_build, monkeypatch):
+    plan = image_build()[0].plan
+    assert documents(plan)["labels/zarr.json"]["chunk_grid"]["configuration"] == {"chunk_shape": [23]}
+    monkeypatch.setattr(arrays, "COLUMN_ROWS", 10)
+    assert documents(plan)["labels/zarr.json"]["chunk_grid"]["configuration"] == {"chunk_shape": [10]}
+
+
 def test_metadata__is_the_same_every_time(plan):
     assert metadata_files(plan, {"a": 1}) == metadata_files(plan, {"a": 1})
 
 
-def contents(build, shard) -> dict[str, np.ndarray]:
-    return build._contents(0, shard)
-
-
-def test_encode_shard__is_read_by_zarr(image_build):
-    build, shards = image_build()
-    held = dict(encode_shard(build.plan, 0, contents(build, shards[0])))
-    assert set(held) == {"images/c.0.0.0.0", "labels/c.0", "ids/c.0", "split/c.0"}
-    store = {
-        name: zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(data)
-        for name, data in {**metadata_files(build.plan, {}), **held}.items()
-    }
-    group = zarr.open_group(MemoryStore(store), mode="r")
-    np.testing.assert_array_equal(group["images"][:8], shards[0].values)
-    np.testing.assert_array_equal(group["labels"][:8], shards[0].labels)
-
-
-def test_encode_shard__zeros_are_written_too(image_build):
+def test_encode_images__zeros_are_written_too(image_build):
     # Zarr's default leaves empty chunks out; then a lost file could not be told from zeros.
     build, shards = image_build(values=np.zeros((23, 5, 3, 1), np.uint8))
-    held = dict(encode_shard(build.plan, 2, build._contents(2, shards[2])))
-    assert held["images/c.2.0.0.0"].nbytes == 8 * 15 + 2 * 16 + 4
+    data = b"".join(arrays.encode_images(build.plan, shards[2].values))
+    assert len(data) == 8 * 15 + 2 * 16 + 4
 
 
-def test_encode_shard__is_pure(text_build, odd_texts):
+def test_encode_images__any_layout_in_memory_gives_the_same_bytes(image_build):
+    build, shards = image_build(shape=(4, 4, 3))
+    values = shards[0].values
+    strided = np.repeat(values, 2, axis=0)[::2]
+    for other in (strided, np.asfortranarray(values)):
+        assert not other.flags.c_contiguous
+        assert b"".join(arrays.encode_images(build.plan, other)) == b"".join(arrays.encode_images(build.plan, values))
+
+
+def test_encode_values__fill_the_slot_with_zeros(text_build):
+    plan = text_build(["abc", "de", "f"], 1)[0].plan
+    data = b"".join(arrays.encode_values(plan, [b"d", b"e"]))
+    assert Zstd().decode(data) == b"de\0" == arrays.decode_values(plan, data)
+
+
+def test_encode_values__is_pure(text_build, odd_texts):
     build, shards = text_build(odd_texts)
-    once, again = ({k: bytes(v) for k, v in encode_shard(build.plan, 1, build._contents(1, shards[1]))} for _ in "ab")
-    assert once == again
+    once, again = (build.encode_shard(1, shards[1]) for _ in "ab")
+    assert b"".join(once[1]) == b"".join(again[1])
+    assert once[0].hash == again[0].hash
+
+
+def test_decode_values__every_flipped_bit_is_refused(text_build):
+    # Zstandard's own checksum, without any document of ours.
+    plan = text_build(["some text that compresses, some text that compresses", "and more"])[0].plan
+    data = b"".join(arrays.encode_values(plan, [b"some text that compresses, some text that compresses"]))
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            found = arrays.decode_values(plan, bytes(damaged))
+        except (ValueError, MemoryError):
+            continue
+        assert found == arrays.decode_values(plan, data), bit  # unused bits of the frame's header
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", bytes(10_000)])
+def test_decode_values__of_another_size_is_refused(file_build, text_build, damage):
+    for plan in (file_build()[0].plan, text_build(["abc"])[0].plan):
+        with pytest.raises(ValueError):
+            arrays.decode_values(plan, damage)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +154,21 @@ def test_encode_shard__is_pure(text_build, odd_texts):
     [
         ("labels", np.zeros(7, np.int64)),
         ("labels", np.zeros(8, np.int32)),
-        ("images", np.zeros((8, 3, 5, 1), np.uint8)),
-        ("images", np.zeros((8, 5, 3, 1), np.float32)),
+        ("ids", np.zeros((8, 1), np.int64)),
+        ("split", np.zeros(8, np.int8)),
+        ("values", np.zeros((8, 3, 5, 1), np.uint8)),
+        ("values", np.zeros((7, 5, 3, 1), np.uint8)),
+        ("values", np.zeros((8, 5, 3, 1), np.float32)),
     ],
 )
 def test_encode_shard__refuses_another_shape_or_type(image_build, name, wrong):
     build, shards = image_build()
-    with pytest.raises(ValueError, match=rf"expected {name} of shard 0 as .*, received {wrong.dtype} of shape"):
-        dict(encode_shard(build.plan, 0, {**contents(build, shards[0]), name: wrong}))
+    what = "images" if name == "values" else name
+    with pytest.raises(ValueError, match=rf"expected {what} of shard 0 as .*, received {wrong.dtype} of shape"):
+        build.encode_shard(0, dataclasses.replace(shards[0], **{name: wrong}))
+
+
+def test_encode_shard__refuses_another_number_of_texts(text_build):
+    build, shards = text_build(["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="expected offsets of shard 0 as int64 of shape"):
+        build.encode_shard(0, dataclasses.replace(shards[0], values=["a", "b"]))

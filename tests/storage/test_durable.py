@@ -4,6 +4,10 @@ import builtins
 import errno
 import json
 import os
+import re
+import socket
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,11 +51,6 @@ def test_replace__syncs_the_file_then_renames_then_syncs_the_folder(tmp_path, ca
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_replace__leaves_the_folder_to_the_caller(tmp_path, calls):
-    durable.replace(tmp_path / "a", b"new", sync_folder=False)
-    assert calls == [("fsync", "file"), ("replace", "a")]
-
-
 def test_create__syncs_the_file_then_links_then_syncs_the_folder(tmp_path, calls):
     assert durable.create(tmp_path / "a", b"new")
     assert calls == [("fsync", "file"), ("link", "a"), ("fsync", tmp_path.name)]
@@ -76,31 +75,21 @@ def full_disk(monkeypatch, after: int) -> None:
     """Files take `after` bytes, then the disk is full."""
     real = builtins.open
 
-    def fake(path, mode="r", *rest, **options):
-        file = real(path, mode, *rest, **options)
-        if "x" in mode or "w" in mode:
+    class Full:
+        def __init__(self, path, mode, buffering):
+            self.file = real(path, mode, buffering=0)  # noqa: SIM115
 
-            def write(data, raw=file):
-                raw.raw.write(bytes(data)[:after])
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        def __enter__(self):
+            return self
 
-            wrapped = _Wrapped(file)
-            wrapped.write = write
-            return wrapped
-        return file
+        def __exit__(self, *error):
+            self.file.close()
 
-    monkeypatch.setattr(durable, "open", fake, raising=False)
+        def write(self, data):
+            self.file.write(bytes(data)[:after])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-
-class _Wrapped:
-    def __init__(self, file):
-        self.file = file
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
+    monkeypatch.setattr(durable, "open", lambda path, mode, buffering: Full(path, mode, buffering), raising=False)
 
 
 @pytest.mark.parametrize("write", [durable.replace, durable.create])
@@ -129,12 +118,90 @@ def test_make_folder__by_many_at_once(tmp_path):
     assert (tmp_path / "a" / "b" / "c").is_dir()
 
 
-def test_remove_partials__and_nothing_else(tmp_path):
-    (tmp_path / "b").mkdir()
-    for name in ("a.1-ab.partial", "b/c.partial", "b/keep", "partial"):
+@pytest.fixture
+def dead() -> int:
+    """Number of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_remove_partials__only_of_the_dead_and_the_forgotten(tmp_path, dead):
+    host, now = socket.gethostname(), time.time()
+    ages = {
+        f"{host}-{dead}-0123456789ab.partial": (0, False),
+        f"{host}-{os.getpid()}-0123456789ab.partial": (0, True),
+        f"{host}-{os.getpid()}-ba9876543210.partial": (25 * 3600, False),
+        f"{host}-1-0123456789ab.partial": (0, True),  # lives, and is perhaps somebody else's
+        f"other-{host}-{dead}-0123456789ab.partial": (23 * 3600, True),
+        f"other-{host}-{dead}-ba9876543210.partial": (25 * 3600, False),
+        "of-nobody.partial": (0, True),
+        "x.partial": (25 * 3600, False),
+        f"{host}-{dead}-0123456789ab": (25 * 3600, True),
+        "keep.json": (25 * 3600, True),
+    }
+    for name, (age, _) in ages.items():
         (tmp_path / name).touch()
-    assert durable.remove_partials(tmp_path) == 2
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["keep", "partial"]
+        os.utime(tmp_path / name, (now - age, now - age))
+    assert durable.remove_partials(tmp_path) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {name for name, (_, kept) in ages.items() if kept}
+    assert durable.remove_partials(tmp_path / "none") == 0
+
+
+def test_partials__are_named_after_who_writes_them(tmp_path, monkeypatch):
+    names = []
+    replace = os.replace
+    monkeypatch.setattr(durable.os, "replace", lambda s, t: (names.append(Path(s)), replace(s, t))[1])
+    (tmp_path / "tmp").mkdir()
+    durable.replace(tmp_path / "a", b"new", partials=tmp_path / "tmp")
+    assert names[0].parent == tmp_path / "tmp"
+    assert re.fullmatch(rf"{socket.gethostname()}-{os.getpid()}-[0-9a-f]{{12}}\.partial", names[0].name)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("write", "call"), [(durable.replace, "replace"), (durable.create, "link")])
+@pytest.mark.parametrize("times", [1, 4, 5])
+def test_write__survives_the_removal_of_its_temporary_file(tmp_path, monkeypatch, write, call, times):
+    real, taken = getattr(os, call), []
+
+    def clumsy(source, target):
+        if len(taken) < times:
+            taken.append(source)
+            Path(source).unlink()  # as whoever takes us for dead does
+        real(source, target)
+
+    monkeypatch.setattr(durable.os, call, clumsy)
+    if times == 5:  # not for ever
+        with pytest.raises(FileNotFoundError):
+            write(tmp_path / "a", b"new ", b"content")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        write(tmp_path / "a", b"new ", b"content")
+        assert (tmp_path / "a").read_bytes() == b"new content"
+    assert len(taken) == times
+
+
+def test_write__takes_as_many_calls_as_the_system_wants(tmp_path, monkeypatch):
+    # One write of more than 2 GiB is cut short by Linux.
+    real = builtins.open
+
+    class Short:
+        def __init__(self, path, mode, buffering):
+            self.file = real(path, mode, buffering=0)  # noqa: SIM115
+            self.fileno = self.file.fileno
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data):
+            return self.file.write(data[:7])
+
+    monkeypatch.setattr(durable, "open", Short, raising=False)
+    durable.replace(tmp_path / "a", bytes(range(100)), memoryview(b"and more"))
+    assert (tmp_path / "a").read_bytes() == bytes(range(100)) + b"and more"
 
 
 def test_replace_json__any_string_survives(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from storage.layout import MIB, VARIABLES, Layout, plan_layout
+from storage.layout import MIB, Layout, columns, plan_layout, variables
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,11 @@ def test_plan_layout__refuses_sizes_below_one(name):
         plan_layout(10, 10, **{name: 0})
 
 
-def test_variables__dimensions_have_names():
-    for kind, variables in VARIABLES.items():
-        assert {"labels", "ids", "split"} < {variable.name for variable in variables}, kind
-        assert all(variable.dims and variable.meaning for variable in variables)
+@pytest.mark.parametrize("ragged", [True, False])
+def test_variables__samples_first_then_the_columns(ragged):
+    first, *rest = variables(ragged)
+    assert first.name == ("values" if ragged else "images")
+    assert tuple(rest) == columns(ragged)
+    assert {"labels", "ids", "split"} | ({"offsets"} if ragged else set()) == {variable.name for variable in rest}
+    assert all(variable.dims and variable.meaning for variable in variables(ragged))
+    assert all(variable.dims[0] == "sample" for variable in rest)

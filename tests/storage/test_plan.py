@@ -20,6 +20,7 @@ IMAGES = Plan(
     classes=("a", "b"),
     splits={"train": (0, 5), "test": (5, 7)},
 )
+FILES = dataclasses.replace(IMAGES, name="photos", slot_bytes=1000)
 TEXTS = Plan(name="noisy", kind="texts", layout=Layout(2, 1, 1), recipe={}, slot_bytes=10)
 
 
@@ -53,7 +54,7 @@ def test_digest__is_the_same_in_another_process():
     assert done.stdout.strip() == IMAGES.digest
 
 
-@pytest.mark.parametrize("plan", [IMAGES, TEXTS], ids=["images", "texts"])
+@pytest.mark.parametrize("plan", [IMAGES, FILES, TEXTS], ids=["images", "files", "texts"])
 def test_plan__survives_json(plan):
     document = json.loads(json.dumps(plan.to_json()))
     assert Plan.from_json(document) == plan
@@ -67,6 +68,7 @@ CHANGES = {
     "sample_shape": (2, 3, 1),
     "classes": ("b", "a"),
     "splits": {"train": (0, 4), "test": (4, 7)},
+    "slot_bytes": 1000,
 }
 
 
@@ -87,7 +89,8 @@ def test_plan__key_is_known_before_the_source_is_read():
     [
         ({"kind": "sounds"}, "expected a dataset kind of"),
         ({"sample_shape": None}, "expected sample_shape for images"),
-        ({"slot_bytes": 5}, "expected slot_bytes for texts and none for images"),
+        ({"kind": "texts"}, "expected sample_shape for images and none for texts"),
+        ({"kind": "texts", "sample_shape": None}, "expected slot_bytes for texts, received None"),
         ({"splits": {"holdout": (0, 7)}}, r"expected splits of .*, received \['holdout'\]"),
     ],
 )
@@ -99,3 +102,7 @@ def test_plan__refuses(change, message):
 def test_from_json__of_another_format():
     with pytest.raises(ValueError, match=f"expected a plan of format {FORMAT}, received 99; rebuild"):
         Plan.from_json({**IMAGES.to_json(), "format": 99})
+
+
+def test_plan__images_are_ragged_if_their_files_are_kept():
+    assert [plan.ragged for plan in (IMAGES, FILES, TEXTS)] == [False, True, True]

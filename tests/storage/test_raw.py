@@ -3,16 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zarr
+from google_crc32c import value as crc32c
 from zarr.codecs import ZstdCodec
 
-from storage.raw import map_shard
+from storage.layout import Layout
+from storage.plan import Plan
+from storage.raw import map_shard, view_shard
 
 SHAPE = (3, 2, 1)
 VALUES = np.random.default_rng(0).integers(0, 256, (22, *SHAPE), dtype=np.uint8)
 
 
-def write(folder, *, shard=8, chunk=4, order=None, **options):
-    """A sharded array by zarr-python itself; chunks in any order of writing."""
+def plan_of(shard=8, chunk=4, shape=SHAPE):
+    return Plan(name="clean", kind="images", layout=Layout(22, shard, chunk), recipe={}, sample_shape=shape)
+
+
+def write(folder, *, shard=8, chunk=4, **options):
+    """A sharded array by zarr-python itself."""
     array = zarr.create_array(
         folder,
         shape=VALUES.shape,
@@ -30,66 +37,89 @@ def path_of(folder, shard):
     return folder / "c" / str(shard) / "0" / "0" / "0"
 
 
+def both(path, plan, shard):
+    """The two ways to the same array: a map of the file, and its bytes in memory."""
+    return [lambda: map_shard(path, plan, shard), lambda: view_shard(path.read_bytes(), plan, shard)]
+
+
+def indexed(*entries) -> bytes:
+    """An index with a checksum that is right."""
+    index = np.array(entries, "<u8").tobytes()
+    return index + crc32c(index).to_bytes(4, "little")
+
+
 @pytest.mark.parametrize(("shard", "chunk"), [(8, 4), (8, 8), (8, 2), (22, 11), (24, 8), (1, 1)])
-def test_map_shard__raw_shards_are_mapped(tmp_path, shard, chunk):
+def test_map_shard__what_zarr_wrote(tmp_path, shard, chunk):
     write(tmp_path, shard=shard, chunk=chunk)
     for number in range(-(-22 // shard)):
         rows = VALUES[number * shard : (number + 1) * shard]
-        mapped = map_shard(path_of(tmp_path, number), chunk, shard, len(rows), SHAPE)
+        mapped, viewed = (read() for read in both(path_of(tmp_path, number), plan_of(shard, chunk), number))
         assert isinstance(mapped, np.memmap)
         np.testing.assert_array_equal(mapped, rows)
+        np.testing.assert_array_equal(viewed, rows)
+        assert mapped.dtype == viewed.dtype == np.uint8
 
 
 def test_map_shard__cannot_be_written_to(tmp_path):
     write(tmp_path)
-    mapped = map_shard(path_of(tmp_path, 0), 4, 8, 8, SHAPE)
-    with pytest.raises(ValueError, match="read-only"):
-        mapped[0] = 0
+    for read in both(path_of(tmp_path, 0), plan_of(), 0):
+        with pytest.raises(ValueError, match="read-only"):
+            read()[0] = 0
 
 
-def test_map_shard__compressed_shards_are_left_to_zarr(tmp_path):
+def test_map_shard__compressed_shards_are_refused(tmp_path):
     write(tmp_path, compressors=[ZstdCodec()])
-    assert map_shard(path_of(tmp_path, 0), 4, 8, 8, SHAPE) is None
+    for read in both(path_of(tmp_path, 0), plan_of(), 0):
+        with pytest.raises(ValueError, match=r"expected 84 bytes, found|its index is not"):
+            read()
 
 
-def test_map_shard__missing_chunks_are_left_to_zarr(tmp_path):
+def test_map_shard__missing_chunks_are_refused(tmp_path):
     array = write(tmp_path, config={"write_empty_chunks": False})
     array[0:4] = 0
-    assert map_shard(path_of(tmp_path, 0), 4, 8, 8, SHAPE) is None
+    for read in both(path_of(tmp_path, 0), plan_of(), 0):
+        with pytest.raises(ValueError, match="expected 84 bytes, found 60"):
+            read()
 
 
-def test_map_shard__index_in_front_is_left_to_zarr(tmp_path):
-    # The same size, but the pixels begin after the index.
+@pytest.mark.parametrize(
+    "content",
+    [
+        indexed([36, 24], [60, 24]) + VALUES[:8].tobytes(),
+        VALUES[4:8].tobytes() + VALUES[:4].tobytes() + indexed([24, 24], [0, 24]),
+        VALUES[:8].tobytes() + indexed([0, 24], [24, 20]),
+        VALUES[:8].tobytes() + indexed([0, 24], [24, 24])[:-4] + b"crc!",
+    ],
+    ids=["index in front", "chunks in another order", "a shorter chunk", "another checksum"],
+)
+def test_map_shard__another_index_of_the_same_size_is_refused(tmp_path, content):
     path = tmp_path / "shard"
-    chunk = VALUES[:8].tobytes()
-    index = np.array([[36, 24], [60, 24]], "<u8").tobytes() + b"crc!"
-    path.write_bytes(index + chunk)
-    assert map_shard(path, 4, 8, 8, SHAPE) is None
+    path.write_bytes(content)
+    for read in both(path, plan_of(), 0):
+        with pytest.raises(ValueError, match="its index is not the one that was written"):
+            read()
 
 
-def test_map_shard__chunks_in_another_order_are_left_to_zarr(tmp_path):
-    path = tmp_path / "shard"
-    index = np.array([[24, 24], [0, 24]], "<u8").tobytes() + b"crc!"
-    path.write_bytes(VALUES[4:8].tobytes() + VALUES[0:4].tobytes() + index)
-    assert map_shard(path, 4, 8, 8, SHAPE) is None
-
-
-def test_map_shard__chunks_of_other_sizes_are_left_to_zarr(tmp_path):
-    # As a codec might write them: in place, but shorter.
-    path = tmp_path / "shard"
-    index = np.array([[0, 24], [24, 20]], "<u8").tobytes() + b"crc!"
-    path.write_bytes(VALUES[:8].tobytes() + index)
-    assert map_shard(path, 4, 8, 8, SHAPE) is None
-
-
-@pytest.mark.parametrize("cut", [1, 20, 50])
-def test_map_shard__truncated_shards_are_left_to_zarr(tmp_path, cut):
+@pytest.mark.parametrize("cut", [1, 20, 50, 84])
+def test_map_shard__truncated_shards_are_refused(tmp_path, cut):
     write(tmp_path)
     path = path_of(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:-cut])
-    assert map_shard(path, 4, 8, 8, SHAPE) is None
+    for read in both(path, plan_of(), 0):
+        with pytest.raises(ValueError, match=f"expected 84 bytes, found {84 - cut}"):
+            read()
+
+
+def test_map_shard__of_other_rows_or_shapes_is_refused(tmp_path):
+    write(tmp_path)
+    for plan, shard in ((plan_of(), 2), (plan_of(shape=(3, 3, 1)), 0), (plan_of(8, 2), 0)):
+        for read in both(path_of(tmp_path, 0), plan, shard):
+            if (plan, shard) == (plan_of(), 2):
+                continue  # six rows fill the same two chunks: nothing tells them from eight
+            with pytest.raises(ValueError, match="expected .* bytes, found"):
+                read()
 
 
 def test_map_shard__without_a_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        map_shard(tmp_path / "none", 4, 8, 8, SHAPE)
+        map_shard(tmp_path / "none", plan_of(), 0)

@@ -92,3 +92,33 @@ def test_shard_statistics__survive_json():
 def test_shard_statistics__without_classes():
     found = shard_statistics(PIXELS, np.full(COUNT, -1), SPLIT, 0)
     assert found["class_counts"] == {"train": [], "validation": [], "test": []}
+
+
+def test_merge__new_classes_count_on():
+    # Appended samples can bring classes that the first builds did not know.
+    half, labels = SPLIT[:30], np.arange(30) % 2
+    first = shard_statistics(PIXELS[:30], labels, half, 2)
+    later = shard_statistics(PIXELS[30:], np.arange(30) % 5, SPLIT[30:], 5)
+    both = np.concatenate([labels, np.arange(30) % 5])
+    for merged in (merge([first, later]), merge([later, first])):
+        for code, name in enumerate(("train", "validation", "test")):
+            assert merged["class_counts"][name] == np.bincount(both[code == SPLIT], minlength=5).tolist()
+
+
+@pytest.mark.parametrize("values", [PIXELS, TEXTS], ids=["images", "texts"])
+def test_merge__of_merged_is_the_same_as_of_all(values):
+    # A dataset's statistics are merged from those of its builds.
+    shards = [shard_statistics(values[s], LABELS[s], SPLIT[s], 4) for s in (slice(0, 9), slice(9, 33), slice(33, 60))]
+    assert merge([merge(shards[:2]), merge(shards[2:])]) == merge(shards)
+
+
+def test_merge__of_nothing():
+    assert merge([]) == {}
+
+
+def test_shard_statistics__of_more_pixels_than_are_counted_at_once():
+    values = RNG.integers(0, 256, (3, 300, 200, 2), dtype=np.uint8)
+    found = shard_statistics(values, LABELS[:3], np.zeros(3, np.uint8), 4)
+    wide = values.astype(np.int64)
+    assert found["sum"] == wide.sum((0, 1, 2)).tolist()
+    assert found["sum_of_squares"] == (wide**2).sum((0, 1, 2)).tolist()

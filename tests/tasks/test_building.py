@@ -19,7 +19,7 @@ from storage import StorageError
 from storage.layout import Layout
 from storage.plan import Plan
 from storage.writer import Build, Shard
-from tasks.building import IN_FLIGHT, build_dataset
+from tasks.building import IN_FLIGHT, Reporting, Work, build_dataset
 from tasks.ingest import ingest
 from tasks.placement import cpu_resources, task_key, total_threads, workers_with
 from tasks.split import Split
@@ -46,7 +46,9 @@ def produce(plan: Plan, number: int, *rest) -> Shard:
 
 def build(folder, client, make=produce, shards=12, arguments=lambda number: (), **options):
     options = {"label": "test", "retries": 0, **options}
-    return build_dataset(Build(str(folder), plan_of(shards)), make, arguments, client, **options)
+    retries = options.pop("retries")
+    work = Work(Build(str(folder), plan_of(shards)), make, arguments)
+    return build_dataset([work], client, Reporting(**options), retries=retries)
 
 
 def test_build_dataset__every_shard(workers, tmp_path):
@@ -164,8 +166,8 @@ def test_task_key__the_dashboard_shows_the_label(label):
     assert task_key(label, "token", 5) != task_key(label, "other", 5)
 
 
-STEPS = 10
-"""Of the commit of a shard: four files, four folders, the record, its folder."""
+STEPS = 4
+"""Of the commit of a shard: the file, its folder, the record, its folder."""
 
 
 def die_once(plan: Plan, number: int, folder: str, kills: int) -> Shard:
@@ -231,7 +233,7 @@ def test_build_dataset__workers_are_killed_at_every_step_of_the_commit(processes
     assert len(list(deaths.iterdir())) == kills + 5
     assert dataset.version == version
     assert storage.verify(dataset.path).ok
-    assert not list(dataset.path.rglob("*.partial"))
+    assert not list(Path(dataset.location).rglob("*.partial"))
 
 
 @pytest.mark.chaos

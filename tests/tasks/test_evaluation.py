@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler as ReferenceScaler
 import storage
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.versions import publish
 from storage.writer import Build, Shard
 from tasks import methods
 from tasks.evaluation import accuracy, classification_score, confusion_matrix, evaluate_method, psnr, task_of
@@ -36,6 +37,7 @@ def write(folder, images, labels):
         split = np.where(ids < 700, 0, 2).astype(np.uint8)
         build.write_shard(number, Shard(images[rows], labels[rows], ids, split))
     build.finish()
+    publish(build.dataset, [build.plan.key])
     return storage.open_dataset(folder)
 
 

@@ -9,6 +9,7 @@ import storage
 from storage.layout import Layout
 from storage.plan import Plan
 from storage.texts import byte_lengths
+from storage.versions import publish
 from storage.writer import Build, Shard
 from tasks import features as module
 from tasks.features import Features
@@ -31,6 +32,7 @@ def write(folder, values, *, shard, kind="texts", shape=None):
         ids = np.arange(rows.start, rows.stop)
         build.write_shard(number, Shard(values[rows], ids % 2, ids, np.where(ids < TRAIN, 0, 2).astype(np.uint8)))
     build.finish()
+    publish(build.dataset, [build.plan.key])
     return storage.open_dataset(folder)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 import storage
 from storage import StorageError
-from storage.plan import Plan
 from storage.writer import Build
 from tasks import noise
 from tasks.ingest import ingest
@@ -203,7 +201,7 @@ class Clock:
 def test_add_noise__an_impure_noise_is_caught_when_a_shard_is_done_twice(clean, make_source, workers, tmp_path):
     dataset, _ = clean("images", make_source)
     copy = add_noise(dataset, Clock(), str(tmp_path / "noisy"), workers, seed=0)
-    plan = Plan.from_json(json.loads((copy.path / "plan.json").read_bytes()))
+    plan, part = copy.parts[0].plan, dataset.parts[0]
     with pytest.raises(StorageError, match="must give the same samples for the same ids"):
-        Build(str(tmp_path / "noisy"), plan).write_shard(0, noisy_shard(plan, 0, str(dataset.path), Clock(), 0))
+        Build(str(tmp_path / "noisy"), plan).write_shard(0, noisy_shard(plan, 0, part.dataset, part.build, Clock(), 0))
     assert storage.verify(copy.path).ok

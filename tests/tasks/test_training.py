@@ -17,6 +17,7 @@ from distributed import Event
 from storage.dataset import open_dataset
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.versions import publish
 from storage.writer import Build, Shard, StorageError
 from tasks import networks, noise
 from tasks.training import submit_training, train, wait_result
@@ -77,6 +78,7 @@ def write(folder: Path, values, labels, *, name="clean", classes=("a", "b"), spl
         rows = slice(*layout.bounds(number))
         build.write_shard(number, Shard(values[rows], labels[rows], ids[rows], codes[rows]))
     build.finish()
+    publish(build.dataset, [build.plan.key])
     return str(folder / name)
 
 
@@ -289,7 +291,7 @@ def test_train__refuses_a_model_that_is_not_compiled(images, tmp_path):
 
 
 def test_train__diverged(images, tmp_path):
-    network = small_classifier(epochs=2, learning_rate=1e38)
+    network = small_classifier(epochs=2, learning_rate=1e39)  # infinite in float32
     with pytest.raises(ArithmeticError, match=r"expected a finite loss in epoch 1 of .*: lower learning_rate"):
         train(network, images["clean"], folder=tmp_path)
 

@@ -226,7 +226,7 @@ def test_image_folder__decompression_bomb(folder: Path, side: int) -> None:
 
 
 def test_decode__own_bound_on_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 63)
+    monkeypatch.setattr("storage.images.MAX_PIXELS", 63)
     with pytest.raises(SourceError, match="8 x 8 pixels, more than the 63 that are accepted"):
         images.decode(str(folder / "cats" / "1.png"), (8, 8), "RGB")
 

@@ -1,0 +1,277 @@
+"""Repair a damaged dataset from its plan: rewrite just what is damaged, and prove it by the version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+from storage import records
+from storage.arrays import data_key
+from storage.dataset import Dataset, open_dataset
+from storage.documents import GROUP, MANIFEST, PLAN, SHARDS, STAMPS
+from storage.durable import encode_json
+from storage.errors import StorageError, clear_write_errors
+from storage.layout import columns
+from storage.part import Part
+from storage.plan import canonical
+from storage.stamps import file_stamps
+from storage.stores import locate, store_of
+from storage.verification import Problem, verify_part
+from storage.versions import latest, publish, version_key, version_numbers
+from storage.writer import Build, read_plan
+from tasks.appending import plan_append
+from tasks.building import Produce, Reporting, Work, run_shards
+from tasks.ingest import Rows, plan_ingest, read_shard, share
+from tasks.sources.stamps import stamps_of
+from tasks.split import Split
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done to one dataset."""
+
+    dataset: str
+    version: str
+    """That of the sound dataset: before the damage, and now again."""
+    shards: tuple[int, ...] = ()
+    """Shards that were rewritten."""
+    files: tuple[str, ...] = ()
+    """Other files that were rewritten or, where nothing knew them, removed."""
+    problems: tuple[Problem, ...] = field(default=())
+    """What was wrong."""
+
+
+def repair(works: Sequence[Work], client: Client, *, label: str = "repair", retries: int = 2) -> Repair:
+    """Rewrite the damaged and missing files of a dataset, nothing else.
+
+    Parameters
+    ----------
+    works : sequence of Work
+        How the dataset's parts are made, in order; from `remake_source` or `tasks.noising.plan_noise`.
+    client : distributed.Client
+    label : str
+        What the Dask dashboard calls the tasks.
+    retries : int
+
+    Returns
+    -------
+    Repair
+
+    Raises
+    ------
+    StorageError
+        If the source or noise no longer gives the bytes that were committed; nothing sound is overwritten.
+    """
+    location = works[0].build.dataset
+    expected = _expected_version(location)
+    found: list[Problem] = []
+    shards: list[int] = []
+    for work in works:
+        problems = _problems(work, client)
+        found += problems
+        shards += _repair_part(work, problems, client, Reporting(label), retries)
+        left = _problems(work, client)
+        if left:
+            raise StorageError(f"{location}: {len(left)} problems are left after the repair, first: {left[0]}")
+    publish(location, [work.build.plan.key for work in works])
+    dataset = open_dataset(location)
+    if expected is not None and dataset.version != expected:
+        raise StorageError(
+            f"{location}: the repaired dataset has version {dataset.version[:12]}, not {expected[:12]}: its source or "
+            "noise has changed, and this is another dataset"
+        )
+    files = [problem.name for problem in found if problem.shard is None]
+    return Repair(location, dataset.version, tuple(sorted(set(shards))), tuple(files), tuple(found))
+
+
+def _expected_version(location: str) -> str | None:
+    """The version that readers see. A damaged document is taken away: publishing writes it anew."""
+    store = store_of(location)
+    try:
+        document = latest(store)
+    except StorageError:
+        store.remove(version_key(version_numbers(store)[-1]))
+        return None
+    return document["version"] if document else None
+
+
+def _part(build: Build) -> tuple[Part, Problem | None]:
+    """A build as a part to check; by its plan alone if its manifest is damaged or lost."""
+    try:
+        return Part(build.dataset, build.plan.key), None
+    except (StorageError, FileNotFoundError) as error:
+        planned = {**build.plan.to_json(), "version": "", "files": {}, "content": {}, "digest": ""}
+        text = f"missing {build.key}/{MANIFEST}" if isinstance(error, FileNotFoundError) else str(error)
+        return Part(build.dataset, build.plan.key, planned), Problem(build.plan.key, MANIFEST, text)
+
+
+def _problems(work: Work, client: Client) -> list[Problem]:
+    part, fault = _part(work.build)
+    if fault is None:
+        return verify_part(part, client=client)
+    # Without a manifest every shard is held against its own record.
+    return [fault, *(problem for problem in verify_part(part, client=client) if problem.shard is not None)]
+
+
+def _repair_part(work: Work, problems: list[Problem], client: Client, reporting: Reporting, retries: int) -> list[int]:
+    """Rewrite what is damaged of one build; give the numbers of its rewritten shards."""
+    build, store = work.build, work.build.store
+    damaged = sorted({problem.shard for problem in problems if problem.shard is not None})
+    known = {SHARDS, MANIFEST, PLAN, *_part(build)[0].manifest["files"]}
+    for problem in problems:
+        if problem.shard is None and problem.name not in known:
+            store.remove(f"{build.key}/{problem.name}")  # nothing of this build, and it misleads who reads the group
+    sound_table = not {problem.name for problem in problems} & {SHARDS, MANIFEST}
+    table = Part(build.dataset, build.plan.key).table if sound_table else None
+    document = encode_json(canonical(build.plan.to_json()) + "\n")
+    with clear_write_errors(f"{build.dataset}/{build.key}"):
+        store.write(f"{build.key}/{PLAN}", document)
+    if damaged:
+        mend = _Mend({} if table is None else {n: (int(table["bytes"][n]), bytes(table["hash"][n])) for n in damaged})
+        run_shards(work, np.array(damaged), mend, client, reporting, retries=retries)
+    if any(problem.shard is None for problem in problems):
+        attachments = dict(work.attachments)
+        if not attachments and not any(problem.name == STAMPS for problem in problems):
+            attachments = _kept_stamps(build)
+        build.finish(attachments, again=True)
+    return damaged
+
+
+def _kept_stamps(build: Build) -> dict[str, bytes]:
+    try:
+        return {STAMPS: build.store.read(f"{build.key}/{STAMPS}")}
+    except FileNotFoundError:
+        return {}
+
+
+@dataclass(frozen=True)
+class _Mend:
+    """The task that writes damaged shards again, if they come out as they were."""
+
+    expected: dict[int, tuple[int, bytes]]
+    """Bytes and hash of each shard from the manifest's table; empty if that is lost too."""
+
+    def __call__(self, build: Build, produce: Produce, shards: list[tuple[int, tuple[Any, ...]]]) -> None:
+        for number, arguments in shards:
+            record, pieces = build.encode_shard(number, produce(build.plan, number, *arguments))
+            expected = self.expected.get(number) or _recorded(build, number)
+            if expected is not None and (record.bytes, bytes.fromhex(record.hash)) != expected:
+                raise StorageError(
+                    f"shard {number} of {build.plan.name!r} cannot be repaired: its source or noise no longer gives "
+                    "the bytes that were committed; restore the source or a copy of the dataset"
+                )
+            encoded = records.encode_record(record, columns(build.plan.ragged))
+            with clear_write_errors(f"shard {number} of {build.plan.name!r} in {build.dataset}"):
+                build.store.write(f"{build.key}/{GROUP}/{data_key(build.plan, number)}", *pieces)
+                build.store.write(f"{build.key}/{records.record_name(number)}", encoded)
+
+
+def _recorded(build: Build, number: int) -> tuple[int, bytes] | None:
+    """What a shard's own record says, if that is sound."""
+    try:
+        record = records.decode_record(build.store.read(f"{build.key}/{records.record_name(number)}"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record.bytes, bytes.fromhex(record.hash)
+
+
+def remake_source(
+    source: Any, folder: str | Path, client: Client, *, split: Split, seed: int, layout: dict[str, int], name: str
+) -> list[Work]:
+    """How each part of an ingested dataset was made, from its source as it is today.
+
+    A part whose source has not changed since is planned as it was. Of one whose source has grown, the samples are
+    found by name, size and time of their files.
+
+    Raises
+    ------
+    StorageError
+        If the samples of a part cannot be found.
+    """
+    folder = locate(folder)
+    options: dict[str, Any] = {"split": split, "seed": seed, "layout": layout, "name": name, "label": "repair"}
+    builds = _builds_of(folder)
+    if not builds:
+        return [plan_ingest(source, folder, client, **options)]
+    works: list[Work] = []
+    for number, key in enumerate(builds):
+        work = None
+        if number == 0:
+            work = plan_ingest(source, folder, client, **options)
+        elif (earlier := _readable(folder, builds[:number])) is not None:
+            work = plan_append(source, earlier, client, by=_by(folder, key), **options)
+        if work is None or work.build.plan.key != key:
+            work = _found_by_files(source, folder, key, client)
+        works.append(work)
+    return works
+
+
+def _builds_of(folder: str) -> list[str]:
+    """Keys of the builds of the last version that can be read."""
+    store = store_of(folder)
+    try:
+        document = latest(store)
+    except StorageError:
+        document = None
+    return [part["build"] for part in document["parts"]] if document else []
+
+
+def _readable(folder: str, builds: list[str]) -> Dataset | None:
+    """The dataset as it was with some of its builds only."""
+    try:
+        parts = tuple(Part(folder, build) for build in builds)
+    except (StorageError, FileNotFoundError):
+        return None
+    return Dataset.of_parts(folder, parts)
+
+
+def _by(folder: str, key: str) -> str:
+    return str(_planned(folder, key).plan.recipe.get("by", "content"))
+
+
+def _planned(folder: str, key: str) -> Part:
+    """A part by its manifest or, if that is damaged, its plan."""
+    try:
+        return Part(folder, key)
+    except (StorageError, FileNotFoundError):
+        plan = read_plan(store_of(folder), f"builds/{key}")
+        if plan is None:
+            raise
+        return _part(Build(folder, plan))[0]
+
+
+def _found_by_files(source: Any, folder: str, key: str, client: Client) -> Work:
+    """How a part is made whose source has changed since: each sample by its file."""
+    part = _planned(folder, key)
+    now = stamps_of(source)
+    then = None
+    if now is not None:
+        part.manifest["files"].setdefault(STAMPS, {})
+        then = file_stamps(part)
+    if now is None or then is None:
+        raise StorageError(
+            f"{folder}/builds/{key} was made from another state of {source!r}, whose samples have no files to find "
+            "them by; restore the source as it was, or a copy of the dataset"
+        )
+    places = {stamp.tobytes(): place for place, stamp in enumerate(now)}
+    positions = np.array([places.get(stamp.tobytes(), -1) for stamp in then], np.int64)
+    count = part.layout.count
+    ids, labels, codes = (part.column(column, 0, count) for column in ("ids", "labels", "split"))
+    rows = Rows(positions, ids, labels, codes)
+    shared = share(source, client, "repair")
+
+    def arguments(number: int) -> tuple[Any, ...]:
+        low, high = part.layout.bounds(number)
+        if (lost := ids[low:high][positions[low:high] < 0]).size:
+            raise StorageError(
+                f"shard {number} of {folder}/builds/{key} cannot be repaired: the files of {lost.size} of its samples "
+                f"(first: id {lost[0]}) are gone or changed; restore them, or a copy of the dataset"
+            )
+        return (shared, *rows.cut(low, high))
+
+    return Work(Build(folder, part.plan), read_shard, arguments)
