@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 TESTS ?=
-EXTRAS = tensorflow,samples,dev
+EXTRAS = tensorflow,samples,object-store,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint bench clean

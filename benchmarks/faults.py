@@ -41,12 +41,16 @@ import dask
 import numpy as np
 from distributed import Client, Scheduler, Worker, get_worker
 
-import storage
-from tasks.ingest import ingest
-from tasks.noise import CharacterSwap, Gaussian
-from tasks.noising import add_noise
-from tasks.sources.arrays import Arrays
-from tasks.split import Split
+HERE = Path(__file__).resolve().parent
+# This folder holds a script that is named like the package `storage`: it comes last.
+sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
+
+import storage  # noqa: E402
+from tasks.ingest import ingest  # noqa: E402
+from tasks.noise import CharacterSwap, Gaussian  # noqa: E402
+from tasks.noising import add_noise  # noqa: E402
+from tasks.sources.arrays import Arrays  # noqa: E402
+from tasks.split import Split  # noqa: E402
 
 HOST = "127.0.0.1"
 NOISES = {"images": Gaussian(severity=3), "texts": CharacterSwap(severity=3)}

@@ -13,8 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import Run, connect
-from pipeline.files import load_file, pipelines_in
+HERE = Path(__file__).resolve().parent
+# This folder holds a script that is named like the package `storage`: it comes last.
+sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
+
+from pipeline import Run, connect  # noqa: E402
+from pipeline.files import load_file, pipelines_in  # noqa: E402
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES = {"fashion": "fashion_mnist.py", "imdb": "imdb.py"}

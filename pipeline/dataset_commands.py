@@ -53,7 +53,7 @@ def _verify(options: argparse.Namespace) -> int:
     import storage
     from pipeline.cluster import connect
     from pipeline.progress import Progress
-    from storage.catalog import find_datasets
+    from storage.retention import find_datasets
 
     datasets = []
     for path in options.paths:

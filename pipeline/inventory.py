@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.lock import RunLock
 from pipeline.run import RECORD
-from storage.catalog import VersionEntry, catalog, find_datasets, prune
+from storage.retention import VersionEntry, catalog, find_datasets, prune
 from storage.stores import is_url
 
 
@@ -132,8 +132,9 @@ def prune_root(
     pruned: set[str] = set()
     for folder in pipelines:
         with RunLock(folder):
-            runs = sorted((folder / "runs").glob("*"))
-            records = {run: _read_run(run) for run in runs}
+            records = {run: _read_run(run) for run in (folder / "runs").glob("*")}
+            # By the time in the record: names tell seconds only.
+            runs = sorted(records, key=lambda run: (records[run]["started"], run.name))
             kept = [records[run] for run in runs[-keep:]]
             elsewhere = {entry["path"].rsplit("/versions/", 1)[0] for run in kept for entry in run["datasets"]}
             names = {name for name in elsewhere if is_url(name)} | set(find_datasets(folder))
@@ -154,9 +155,9 @@ def prune_root(
 def _read_run(run: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads((run / RECORD).read_bytes())
-        return {"datasets": document["datasets"], "results": document["results"]}
+        return {name: document[name] for name in ("started", "datasets", "results")}
     except FileNotFoundError:
-        return {"datasets": [], "results": []}  # it never came to its end
+        return {"started": "", "datasets": [], "results": []}  # it never came to its end
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"damaged record of a run {run / RECORD}: {error}; remove that folder first") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def repair_datasets(pipeline: Pipeline, root: Path, client: Client | None) -> li
             client = stack.enter_context(connect())
         progress = stack.enter_context(Progress())
 
-        def mend(name: str, works: list[Work]) -> None:
+        def mend(name: str, works: Iterable[Work]) -> None:
             bar = progress.step(f"repair {name}")
             found = repair(works, client, label=f"repair {name}")
             rewritten = f"{len(found.shards)} shards, {len(found.files)} other files" if found.problems else "nothing"

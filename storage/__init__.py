@@ -6,18 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storage.catalog import catalog, prune
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
     from storage.feed import Batches, batches
+    from storage.retention import catalog, prune
     from storage.verification import Verification, verify
     from storage.versions import tag, untag
 
 _HOME = {
     "Batches": "storage.feed",
     "batches": "storage.feed",
-    "catalog": "storage.catalog",
-    "prune": "storage.catalog",
+    "catalog": "storage.retention",
+    "prune": "storage.retention",
     "Dataset": "storage.dataset",
     "open_dataset": "storage.dataset",
     "Verification": "storage.verification",

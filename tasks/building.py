@@ -160,7 +160,8 @@ def run_shards(
             submit(group)
         while running:
             future = _next_done(done, client, patience, reporting.label)
-            future.result()
+            if future.status != "finished":
+                future.result()  # raises; of those that went well there is nothing to fetch
             count = running.pop(future)
             if reporting.advance:
                 reporting.advance(count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from storage.stores import locate, store_of
 from storage.verification import Problem, verify_part
 from storage.versions import latest, publish, version_key, version_numbers
 from storage.writer import Build, read_plan
-from tasks.appending import plan_append
+from tasks.appending import new_positions, plan_append
 from tasks.building import Produce, Reporting, Work, run_shards
 from tasks.ingest import Rows, plan_ingest, read_shard, share
 from tasks.sources.stamps import stamps_of
@@ -46,13 +46,14 @@ class Repair:
     """What was wrong."""
 
 
-def repair(works: Sequence[Work], client: Client, *, label: str = "repair", retries: int = 2) -> Repair:
+def repair(works: Iterable[Work], client: Client, *, label: str = "repair", retries: int = 2) -> Repair:
     """Rewrite the damaged and missing files of a dataset, nothing else.
 
     Parameters
     ----------
-    works : sequence of Work
-        How the dataset's parts are made, in order; from `remake_source` or `tasks.noising.plan_noise`.
+    works : iterable of Work
+        How the dataset's parts are made, in order; from `remake_source` or `tasks.noising.plan_noise`. Asked for one
+        by one: a part may be found again by the sound ones before it.
     client : distributed.Client
     label : str
         What the Dask dashboard calls the tasks.
@@ -67,18 +68,21 @@ def repair(works: Sequence[Work], client: Client, *, label: str = "repair", retr
     StorageError
         If the source or noise no longer gives the bytes that were committed; nothing sound is overwritten.
     """
-    location = works[0].build.dataset
-    expected = _expected_version(location)
+    location, expected = "", None
+    builds: list[str] = []
     found: list[Problem] = []
     shards: list[int] = []
     for work in works:
+        if not builds:
+            location = work.build.dataset
+            expected = _expected_version(location)
+        builds.append(work.build.plan.key)
         problems = _problems(work, client)
         found += problems
         shards += _repair_part(work, problems, client, Reporting(label), retries)
-        left = _problems(work, client)
-        if left:
+        if problems and (left := _problems(work, client)):
             raise StorageError(f"{location}: {len(left)} problems are left after the repair, first: {left[0]}")
-    publish(location, [work.build.plan.key for work in works])
+    publish(location, builds)
     dataset = open_dataset(location)
     if expected is not None and dataset.version != expected:
         raise StorageError(
@@ -182,11 +186,12 @@ def _recorded(build: Build, number: int) -> tuple[int, bytes] | None:
 
 def remake_source(
     source: Any, folder: str | Path, client: Client, *, split: Split, seed: int, layout: dict[str, int], name: str
-) -> list[Work]:
+) -> Iterator[Work]:
     """How each part of an ingested dataset was made, from its source as it is today.
 
     A part whose source has not changed since is planned as it was. Of one whose source has grown, the samples are
-    found by name, size and time of their files.
+    found by name, size and time of their files; without files, where they would be if the source has only grown at
+    its end. That they are the right ones is proved by the hashes.
 
     Raises
     ------
@@ -195,20 +200,20 @@ def remake_source(
     """
     folder = locate(folder)
     options: dict[str, Any] = {"split": split, "seed": seed, "layout": layout, "name": name, "label": "repair"}
-    builds = _builds_of(folder)
-    if not builds:
-        return [plan_ingest(source, folder, client, **options)]
-    works: list[Work] = []
+    builds = _builds_of(folder) or [""]
     for number, key in enumerate(builds):
-        work = None
         if number == 0:
-            work = plan_ingest(source, folder, client, **options)
-        elif (earlier := _readable(folder, builds[:number])) is not None:
-            work = plan_append(source, earlier, client, by=_by(folder, key), **options)
-        if work is None or work.build.plan.key != key:
-            work = _found_by_files(source, folder, key, client)
-        works.append(work)
-    return works
+            work: Work | None = plan_ingest(source, folder, client, **options)
+        else:
+            work = plan_append(source, _earlier(folder, builds, number), client, by=_by(folder, key), **options)
+        if work is None or key not in ("", work.build.plan.key):
+            work = _found_again(source, folder, builds, number, client)
+        yield work
+
+
+def _earlier(folder: str, builds: list[str], number: int) -> Dataset:
+    """The dataset as it was before a part was appended."""
+    return Dataset.of_parts(folder, tuple(Part(folder, build) for build in builds[:number]))
 
 
 def _builds_of(folder: str) -> list[str]:
@@ -219,15 +224,6 @@ def _builds_of(folder: str) -> list[str]:
     except StorageError:
         document = None
     return [part["build"] for part in document["parts"]] if document else []
-
-
-def _readable(folder: str, builds: list[str]) -> Dataset | None:
-    """The dataset as it was with some of its builds only."""
-    try:
-        parts = tuple(Part(folder, build) for build in builds)
-    except (StorageError, FileNotFoundError):
-        return None
-    return Dataset.of_parts(folder, parts)
 
 
 def _by(folder: str, key: str) -> str:
@@ -245,33 +241,50 @@ def _planned(folder: str, key: str) -> Part:
         return _part(Build(folder, plan))[0]
 
 
-def _found_by_files(source: Any, folder: str, key: str, client: Client) -> Work:
-    """How a part is made whose source has changed since: each sample by its file."""
-    part = _planned(folder, key)
-    now = stamps_of(source)
-    then = None
-    if now is not None:
-        part.manifest["files"].setdefault(STAMPS, {})
-        then = file_stamps(part)
-    if now is None or then is None:
-        raise StorageError(
-            f"{folder}/builds/{key} was made from another state of {source!r}, whose samples have no files to find "
-            "them by; restore the source as it was, or a copy of the dataset"
-        )
-    places = {stamp.tobytes(): place for place, stamp in enumerate(now)}
-    positions = np.array([places.get(stamp.tobytes(), -1) for stamp in then], np.int64)
+def _found_again(source: Any, folder: str, builds: list[str], number: int, client: Client) -> Work:
+    """How a part is made whose source has changed since."""
+    part = _planned(folder, builds[number])
     count = part.layout.count
     ids, labels, codes = (part.column(column, 0, count) for column in ("ids", "labels", "split"))
+    positions = _by_files(source, part)
+    if positions is None:
+        positions = _by_place(source, folder, builds, number, client, ids)
     rows = Rows(positions, ids, labels, codes)
     shared = share(source, client, "repair")
 
-    def arguments(number: int) -> tuple[Any, ...]:
-        low, high = part.layout.bounds(number)
+    def arguments(shard: int) -> tuple[Any, ...]:
+        low, high = part.layout.bounds(shard)
         if (lost := ids[low:high][positions[low:high] < 0]).size:
             raise StorageError(
-                f"shard {number} of {folder}/builds/{key} cannot be repaired: the files of {lost.size} of its samples "
-                f"(first: id {lost[0]}) are gone or changed; restore them, or a copy of the dataset"
+                f"shard {shard} of {folder}/{part.key} cannot be repaired: {lost.size} of its samples (first: id "
+                f"{lost[0]}) are gone from {source!r} or changed; restore them, or a copy of the dataset"
             )
         return (shared, *rows.cut(low, high))
 
     return Work(Build(folder, part.plan), read_shard, arguments)
+
+
+def _by_files(source: Any, part: Part) -> np.ndarray | None:
+    """Where the samples of a part are in a source, -1 for those that are not; None without files to tell by."""
+    now = stamps_of(source)
+    if now is None:
+        return None
+    part.manifest["files"].setdefault(STAMPS, {})  # a part known by its plan alone may have them all the same
+    try:
+        then = file_stamps(part)
+    except StorageError:
+        return None
+    if then is None:
+        return None
+    places = {stamp.tobytes(): place for place, stamp in enumerate(now)}
+    return np.array([places.get(stamp.tobytes(), -1) for stamp in then], np.int64)
+
+
+def _by_place(source: Any, folder: str, builds: list[str], number: int, client: Client, ids: np.ndarray) -> np.ndarray:
+    """Where the samples of a part are if the source has only grown at its end, -1 for those beyond it."""
+    if number == 0:
+        return np.where(ids < len(source), ids, -1)
+    earlier = _earlier(folder, builds, number)
+    new = new_positions(source, earlier, client, _by(folder, builds[number]), "repair")
+    nth = ids - earlier.count
+    return np.where(nth < len(new), np.append(new, -1)[np.minimum(nth, len(new))], -1)

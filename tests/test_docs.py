@@ -11,7 +11,7 @@ import pytest
 import storage
 from storage.layout import Layout
 from storage.plan import Plan
-from storage.texts import pack
+from storage.texts import encode, offsets_of
 from storage.versions import publish
 from storage.writer import Build, Shard
 from tasks import noise
@@ -60,8 +60,8 @@ def test_storage__examples_run(finished_run, capsys):
 
 def test_storage__recipe_for_texts_reads_them(finished_run):
     held = ["", "é", "\ud83d", "plain"]
-    values, offsets = pack(held)
-    group = {"values": values, "offsets": offsets}
+    encoded = [encode(text) for text in held]
+    group = {"values": np.frombuffer(b"".join(encoded), np.uint8), "offsets": offsets_of(encoded)}
     texts = run("storage.md")["texts"]
     assert texts(group, 0, 4) == held
     assert texts(group, 0, 1) == [""]
@@ -69,8 +69,9 @@ def test_storage__recipe_for_texts_reads_them(finished_run):
 
 def test_storage__every_file_of_a_dataset_is_explained(finished_run):
     page = (DOCS / "storage.md").read_text("utf-8")
-    build = storage.open_dataset("runs/images/datasets/clean").path
-    for path in [*build.parent.parent.iterdir(), *build.iterdir()]:
+    part = storage.open_dataset("runs/images/datasets/clean").parts[0]
+    dataset = Path(part.dataset)
+    for path in [*dataset.iterdir(), *(dataset / part.key).iterdir()]:
         assert path.name in page
 
 

@@ -18,7 +18,10 @@ def is_url(location: str | Path) -> bool:
 def locate(location: str | Path) -> str:
     """Spell a location so that it means the same on a worker with another working directory."""
     if is_url(location):
-        return str(location).rstrip("/")
+        scheme, _, rest = str(location).partition("://")
+        if not rest.strip("/"):
+            raise ValueError(f"expected a location as {scheme}://bucket/prefix, received {location!r}")
+        return f"{scheme}://{rest.rstrip('/')}"
     return str(Path(location).expanduser().absolute())
 
 

@@ -32,8 +32,6 @@ def _connect(location: str) -> tuple[Any, str]:
     if scheme == "memory":
         with _memory_lock:
             return _memory.setdefault(bucket, obstore.store.MemoryStore()), prefix
-    if not bucket:
-        raise ValueError(f"expected a location as {scheme}://bucket/prefix, received {location!r}")
     # Settings, such as AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID, come from the environment.
     options = _http_allowed() if scheme == "s3" else {}
     return obstore.store.from_url(f"{scheme}://{bucket}", **options), prefix
@@ -54,12 +52,10 @@ def _plain_errors(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (FileNotFoundError, FileExistsError):
-        raise
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "no such object", what) from None  # obstore's own text fills a screen
     except (BaseError, OSError) as error:
         name, text = type(error).__name__, " ".join(str(error).split())[:300]
-        if name == "NotFoundError":
-            raise FileNotFoundError(what) from error
         if name in ("PermissionDeniedError", "UnauthenticatedError"):
             raise PermissionError(13, f"access refused ({text})", what) from error
         raise OSError(5, f"{name}: {text}", what) from error

@@ -29,7 +29,9 @@ Splits = dict[str, tuple[int, int]]
 def splits_of(count: int) -> Splits:
     """Seven tenths, one tenth, and the rest; splits without rows are left out, as ingest does."""
     edges = [0, max(1, count * 7 // 10), max(1, count * 8 // 10), count]
-    return {name: (low, high) for name, (low, high) in zip(SPLITS, itertools.pairwise(edges), strict=True) if high > low}
+    return {
+        name: (low, high) for name, (low, high) in zip(SPLITS, itertools.pairwise(edges), strict=True) if high > low
+    }
 
 
 def cut(layout: Layout, values: Any, labels: np.ndarray, splits: Splits, first_id: int = 0) -> list[Shard]:

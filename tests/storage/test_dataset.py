@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
-import os
 import pickle
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import storage
-from storage import StorageError
 
 
 def joined(shards, field="values"):
@@ -43,33 +40,10 @@ def test_read__images_come_back(image_build, commit, count, shape, shard, chunk)
     assert dataset.labels().dtype == dataset.ids().dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
-        ["one"],
-        [""],
-        ["", "", "", ""],
-        ["", "a", "", "", "", "", "b"],
-        ["x" * 1_000_000, "é", ""],
-        ["\x00", "\x00\x00"],
-    ],
-    ids=["one", "one empty", "all empty", "empty shards", "a megabyte", "null bytes"],
-)
-def test_read__texts_come_back(text_build, commit, texts):
-    dataset = commit(text_build(texts))
-    assert dataset.read(0, len(texts)) == texts
-    assert [dataset.read(i, i + 1) for i in range(len(texts))] == [[text] for text in texts]
-    assert storage.verify(dataset.path).ok
-
-
-def test_read__any_unicode_comes_back(text_build, commit, odd_texts):
-    assert commit(text_build(odd_texts)).read(0, len(odd_texts)) == odd_texts
-
-
 @pytest.fixture(scope="module")
 def pixels(images):
     """What zarr-python reads from `images`."""
-    return zarr.open_group(images.path / "data.zarr", mode="r")["images"][:]
+    return zarr.open_group(images.parts[0].group, mode="r")["images"][:]
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
@@ -115,38 +89,6 @@ def test_splits__rows_of_each(images):
         images.rows("holdout")
 
 
-def test_zarr__reads_the_same(images, texts):
-    group = zarr.open_group(images.path / "data.zarr", mode="r")
-    np.testing.assert_array_equal(group["images"][:], images.read(0, 50))
-    np.testing.assert_array_equal(group["labels"][:], images.labels())
-    np.testing.assert_array_equal(group["ids"][:], images.ids())
-    group = zarr.open_group(texts.path / "data.zarr", mode="r")
-    values, offsets = group["values"][:].tobytes(), group["offsets"][:]
-    assert [values[low:high].decode() for low, high in offsets] == texts.read(0, 50)
-
-
-def test_zarr__reads_the_same_without_consolidated_metadata(images):
-    group = zarr.open_group(images.path / "data.zarr", mode="r", use_consolidated=False)
-    np.testing.assert_array_equal(group["images"][7:21], images.read(7, 21))
-
-
-def test_xarray__is_lazy_and_reads_the_same(images):
-    opened = images.xarray()
-    assert dict(opened.sizes) == {"sample": 50, "height": 5, "width": 3, "channel": 1}
-    assert opened.images.chunks[0] == (8, 8, 8, 8, 8, 8, 2)
-    assert not opened.images._in_memory
-    np.testing.assert_array_equal(opened.images.values, images.read(0, 50))
-    np.testing.assert_array_equal(opened.labels.values, images.labels())
-    np.testing.assert_array_equal(opened.images[(opened.split == 2).values].values, images.read(40, 50))
-    assert opened.attrs["duskflow"]["version"] == images.version
-
-
-def test_xarray__of_texts(texts):
-    opened = texts.xarray()
-    values, offsets = opened["values"].values.tobytes(), opened.offsets.values
-    assert [values[low:high].decode() for low, high in offsets] == texts.read(0, 50)
-
-
 def test_dataset__survives_pickling_after_use(images, texts):
     for dataset in (images, texts):
         dataset.take(np.arange(20))
@@ -160,128 +102,74 @@ def test_dataset__survives_pickling_after_use(images, texts):
 def test_dataset__says_what_it_is(images, texts):
     assert repr(images) == f"<Dataset 'clean': 50 images, 7 shards, version {images.version[:12]}>"
     assert (len(texts), texts.classes, texts.sample_shape, texts.kind) == (50, ("bad", "good"), None, "texts")
-    assert images.nbytes == sum(
-        path.stat().st_size for path in (images.path / "data.zarr").rglob("*") if path.is_file()
-    )
+    # All that the versions' parts hold, but for plan, manifest and records.
+    part = images.parts[0]
+    sizes = {key.removeprefix(f"{part.key}/"): size for key, size in part.store.walk(part.key)}
+    counted = {name: size for name, size in sizes.items() if not name.startswith(("records/", "manifest.json"))}
+    assert images.nbytes == sum(counted.values())
 
 
-def test_open_dataset__by_dataset_or_build(images):
-    folder = images.path.parent.parent
-    for path in (folder, str(folder), images.path):
-        assert storage.open_dataset(path).version == images.version
+def test_column__of_no_such_name(images):
+    for name in ("offsets", "images", "nonsense"):
+        with pytest.raises(ValueError, match=rf"expected a column of \['labels', 'ids', 'split'\], received '{name}'"):
+            images.column(name, 0, 1)
 
 
-def test_open_dataset__relative_paths_become_absolute(images, monkeypatch):
-    folder = images.path.parent.parent
-    monkeypatch.chdir(folder.parent)
-    opened = storage.open_dataset(folder.name)
-    monkeypatch.chdir("/")
-    np.testing.assert_array_equal(opened.read(0, 3), images.read(0, 3))
-
-
-def test_open_dataset__nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected a dataset's folder, found nothing at .*none; run the pipe"):
-        storage.open_dataset(tmp_path / "none")
-
-
-def test_open_dataset__something_else_there(tmp_path):
-    (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(StorageError, match="no finished dataset in"):
-        storage.open_dataset(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"found nothing at .*holiday.jpg"):
-        storage.open_dataset(tmp_path / "holiday.jpg")
-
-
-def test_open_dataset__pointer_to_a_build_that_is_gone(image_build, commit):
-    dataset = commit(image_build())
-    dataset.path.rename(dataset.path.with_name("moved"))
-    with pytest.raises(StorageError, match="no finished dataset in"):
-        storage.open_dataset(dataset.path.parent.parent)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [b"", b"garbage", b"[]", b"null", b"{}", b'{"name": "clean"}', b"\xff\xfe\x00", b'{"layout": {"count": -1}}'],
-)
-def test_open_dataset__garbage_instead_of_a_manifest(image_build, commit, damage):
-    dataset = commit(image_build())
-    (dataset.path / "manifest.json").write_bytes(damage)
-    with pytest.raises(StorageError, match=r"damaged manifest .*manifest.json: .*restore it, or delete the build") as e:
-        storage.open_dataset(dataset.path.parent.parent)
-    assert "\n" not in str(e.value)
-
-
-@pytest.mark.parametrize("field", ["layout", "classes", "sample_shape", "version", "kind"])
-def test_open_dataset__manifest_with_a_wrong_field(image_build, commit, field):
-    dataset = commit(image_build())
-    (dataset.path / "manifest.json").write_text(json.dumps({**dataset.manifest, field: 7}))
-    if field == "kind":
-        assert not storage.verify(dataset.path).ok
-        return
-    with pytest.raises(StorageError, match="damaged manifest"):
-        storage.open_dataset(dataset.path)
-
-
-READS = {
-    "images": lambda dataset: dataset.read(8, 16),
-    "labels": lambda dataset: dataset.labels(),
-    "ids": lambda dataset: dataset.ids(),
-    "split": lambda dataset: dataset.column("split", 8, 9),
-    "values": lambda dataset: dataset.take(np.array([4])),
-    "offsets": lambda dataset: dataset.read(4, 5),
-}
-
-
-def shard_file(dataset, name: str, shard: int) -> Path:
-    return next((dataset.path / "data.zarr" / name).glob(f"c.{shard}*"))
-
-
-@pytest.mark.parametrize("name", READS)
-def test_read__of_a_lost_file_is_refused(image_build, text_build, commit, name):
-    # Zarr itself reads a lost file as zeros.
-    made = text_build(["a", "b", "c", "d"] * 2) if name in ("values", "offsets") else image_build()
-    dataset = commit(made)
-    shard_file(dataset, name, 1).unlink()
-    with pytest.raises(StorageError, match=r"missing shard 1 of '.*' \(.*\); run verify"):
-        READS[name](dataset)
-
-
-@pytest.mark.parametrize("name", READS)
-def test_read__of_a_truncated_file_fails(image_build, text_build, commit, name):
-    made = text_build(["a", "b", "c", "d"] * 2) if name in ("values", "offsets") else image_build()
-    dataset = commit(made)
-    path = shard_file(dataset, name, 1)
-    os.truncate(path, path.stat().st_size - 5)
-    with pytest.raises((StorageError, ValueError, RuntimeError, OSError)):
-        READS[name](dataset)
-
-
-def test_read__offsets_of_another_shard_are_refused(text_build, commit):
-    dataset = commit(text_build(["a", "b", "c", "d"] * 2))
-    path = shard_file(dataset, "offsets", 1)
-    healthy = np.fromfile(path, "<i8").reshape(3, 2)
-    for damage in ([[0, 10**9]] * 3, healthy + np.eye(3, 2, dtype=np.int64), healthy[::-1], healthy - 10**6):
-        path.write_bytes(np.array(damage, "<i8").tobytes())
-        for read in (lambda opened: opened.read(3, 6), lambda opened: opened.take(np.array([4]))):
-            with pytest.raises(StorageError, match="damaged offsets in shard 1 of 'reviews'; run verify"):
-                read(storage.open_dataset(dataset.path))
+@pytest.mark.parametrize("name", ["labels", "ids", "split"])
+def test_column__any_rows(images, name):
+    whole = images.column(name, 0, 50)
+    for start, stop in ((0, 0), (3, 4), (49, 50), (7, 43), (50, 50)):
+        found = images.column(name, start, stop)
+        np.testing.assert_array_equal(found, whole[start:stop])
+        assert found.dtype == whole.dtype
+    with pytest.raises(IndexError, match="expected rows within 0 to 50, received 40 to 51"):
+        images.column(name, 40, 51)
 
 
 @pytest.mark.parametrize("limit", [0, 60, 10**9])
 def test_take__texts_that_are_kept_stay_within_their_limit(text_build, commit, monkeypatch, limit):
-    monkeypatch.setattr("storage.dataset.HELD_BYTES", limit)
+    monkeypatch.setattr("storage.part.HELD_BYTES", limit)
     texts = [f"text number {i}" for i in range(40)]
     dataset = commit(text_build(texts, 3))
+    most = 0
     for _ in range(2):
         for rows in np.random.default_rng(0).permutation(40).reshape(8, 5):
             assert dataset.take(rows) == [texts[row] for row in rows]
-            held = sum(len(data) for data, _ in dataset._texts.values())
+            held = sum(size for _, size in dataset.parts[0]._held._items.values())
             assert held <= max(limit, 3 * 14)  # one shard always stays
+            most = max(most, held)
+    assert most == (sum(map(len, texts)) if limit == 10**9 else most)
 
 
-def test_read__shards_in_another_layout_are_decoded_by_zarr(images, monkeypatch):
-    expected = images.read(0, 50)
-    monkeypatch.setattr("storage.dataset.map_shard", lambda *arguments: None)
-    again = storage.open_dataset(images.path)
-    np.testing.assert_array_equal(again.read(0, 50), expected)
-    np.testing.assert_array_equal(again.take(np.array([49, 3, 3])), expected[[49, 3, 3]])
+def test_take__memory_maps_that_are_kept_stay_within_their_limit(image_build, commit, monkeypatch):
+    monkeypatch.setattr("storage.part.HELD_MAPS", 3)
+    dataset = commit(image_build(40, (2, 2, 1), 4, 4))
+    whole = dataset.read(0, 40)
+    for row in np.random.default_rng(0).permutation(40):
+        np.testing.assert_array_equal(dataset.take(np.array([row])), whole[[row]])
+        assert len(dataset.parts[0]._held._items) <= 3
+
+
+def test_read__by_many_threads_at_once(images, texts):
+    whole = images.read(0, 50)
+    again = storage.open_dataset(images.path), storage.open_dataset(texts.path)
+
+    def ask(seed):
+        rows = np.random.default_rng(seed).permutation(50)[:20]
+        return (again[0].take(rows) == whole[rows]).all() and again[1].take(rows) == [f"text {row}" for row in rows]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(200)))
+
+
+@pytest.mark.parametrize("kind", ["images", "texts", "files"])
+def test_read__from_an_object_store_gives_the_same(builds_at, commit, memory_location, tmp_path, kind):
+    options = [["a", "", "é" * 20, "d"]] if kind == "texts" else []
+    local, remote = (commit(builds_at[kind](place, *options)) for place in (tmp_path / "local", memory_location()))
+    assert local.version == remote.version
+    rows = np.array([2, 0, 3, 3])
+    np.testing.assert_array_equal(remote.take(rows), local.take(rows))
+    np.testing.assert_array_equal(remote.read(0, remote.count), local.read(0, local.count))
+    np.testing.assert_array_equal(remote.ids(), local.ids())
+    again = pickle.loads(pickle.dumps(remote))
+    np.testing.assert_array_equal(again.read(1, 4), local.read(1, 4))

@@ -77,7 +77,7 @@ def full_disk(monkeypatch, after: int) -> None:
 
     class Full:
         def __init__(self, path, mode, buffering):
-            self.file = real(path, mode, buffering=0)  # noqa: SIM115
+            self.file = real(path, mode, buffering=0)
 
         def __enter__(self):
             return self
@@ -187,7 +187,7 @@ def test_write__takes_as_many_calls_as_the_system_wants(tmp_path, monkeypatch):
 
     class Short:
         def __init__(self, path, mode, buffering):
-            self.file = real(path, mode, buffering=0)  # noqa: SIM115
+            self.file = real(path, mode, buffering=0)
             self.fileno = self.file.fileno
 
         def __enter__(self):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,8 +43,9 @@ def test_batches__values_belong_to_their_rows(image_build, commit):
 
 
 def test_batches__take_a_path(images):
-    path = images.path.parent.parent
-    assert ids(storage.batches(path, 8)) == ids(storage.batches(str(path), 8)) == ids(storage.batches(images, 8))
+    whole = ids(storage.batches(images, 8))
+    for path in (images.path, images.location, Path(images.location)):
+        assert ids(storage.batches(path, 8)) == whole
 
 
 def test_batches__the_order_does_not_depend_on_the_batch_size(images):
@@ -152,3 +154,17 @@ def test_batches__split_into_windows_still_hold_every_row(images, monkeypatch):
     assert sorted(small) == sorted(images.ids()[:35].tolist())
     monkeypatch.undo()
     assert small != list(itertools.chain(*ids(storage.batches(images, 8))))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_batches__of_appended_builds_hold_every_row_once(image_build, commit, split):
+    first, second = image_build(23), image_build(9, shard=3, chunk=3, seed=1, first_id=23)
+    dataset = commit(first, second)
+    held = list(storage.batches(dataset, 4, split=split))
+    rows = np.concatenate([batch["rows"] for batch in held])
+    wanted = dataset.rows(split)
+    np.testing.assert_array_equal(np.sort(rows), np.arange(wanted.start, wanted.stop))
+    by_id = {i: v for _, shards in (first, second) for s in shards for i, v in zip(s.ids, s.values, strict=True)}
+    for batch in held:
+        for value, number in zip(batch["values"], batch["ids"], strict=True):
+            np.testing.assert_array_equal(value, by_id[number])

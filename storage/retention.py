@@ -51,7 +51,7 @@ def find_datasets(root: str | Path) -> list[str]:
         return sorted(found)
     keys = (key for key, _ in store_of(location).walk(""))
     inside = {key.split("/versions/")[0] for key in keys if "/versions/" in f"/{key}" and key.endswith(".json")}
-    return sorted(location if name.startswith("versions/") else join(location, name) for name in inside)
+    return sorted({location if name.startswith("versions/") else join(location, name) for name in inside})
 
 
 def catalog(dataset: str | Path) -> list[VersionEntry]:
