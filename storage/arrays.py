@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import warnings
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from storage.plan import Plan
 
 ABSENT = 2**64 - 1
 """Offset and bytes of an inner chunk that is not there, in the index of a shard."""
+
+_warnings_lock = threading.Lock()
 
 Shape = tuple[int, ...]
 Piece = bytes | memoryview
@@ -88,7 +91,8 @@ def metadata_files(plan: Plan, attributes: dict[str, object]) -> dict[str, bytes
             # For whoever writes with Zarr: otherwise a chunk of zeros is no file, and cannot be told from a lost one.
             config={"write_empty_chunks": True},
         )
-    with warnings.catch_warnings():
+    # Filters of warnings are shared by all threads: one at a time.
+    with _warnings_lock, warnings.catch_warnings():
         # Consolidated metadata is an accelerator that xarray and zarr-python agree on ahead of the specification.
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(store)

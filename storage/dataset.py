@@ -14,7 +14,7 @@ from storage.errors import StorageError
 from storage.layout import SPLITS, Layout, columns
 from storage.part import Part
 from storage.stores import is_url, join, locate, store_of
-from storage.versions import describe_parts, find_version, latest, version_key
+from storage.versions import describe_parts, find_version, latest, version_key, version_numbers
 
 if TYPE_CHECKING:
     import xarray
@@ -53,7 +53,13 @@ def open_dataset(path: str | Path, version: int | str | None = None) -> Dataset:
         if not store.children("") and (is_url(location) or not Path(location).is_dir()):
             raise FileNotFoundError(f"expected a dataset, found nothing at {location}; run the pipeline that makes it")
         raise StorageError(f"no finished dataset in {location}; run its pipeline again to resume")
-    return Dataset(location, document)
+    try:
+        return Dataset(location, document)
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"version {document['number']} of {location} lacks a build: no manifest ({error}); run `duskflow repair`, "
+            "or restore it from a copy"
+        ) from error
 
 
 class Dataset:
@@ -274,4 +280,4 @@ def _segments(parts: tuple[Part, ...]) -> np.ndarray:
 
 def is_dataset(path: str | Path) -> bool:
     """Whether there is a finished dataset at a folder or URL."""
-    return bool(store_of(path).children("versions")) if is_url(path) else (Path(path) / "versions").is_dir()
+    return bool(version_numbers(store_of(path)))

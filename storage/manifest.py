@@ -37,7 +37,10 @@ def encode_table(table: np.ndarray) -> bytes:
 
 def decode_table(data: bytes) -> np.ndarray:
     """Undo `encode_table`."""
-    table: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    try:
+        table: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python, and fails in as many ways
+        raise ValueError(f"not an array of NumPy ({type(error).__name__})") from error
     if table.dtype != SHARD_TABLE:
         raise ValueError(f"expected a table of {SHARD_TABLE}, found {table.dtype}")
     return table

@@ -20,14 +20,14 @@ import numpy as np
 from storage import records
 from storage.arrays import data_key
 from storage.dataset import Dataset, open_dataset
-from storage.documents import BUILDS, GROUP, MANIFEST, SHARDS
+from storage.documents import BUILDS, GROUP, MANIFEST, SHARDS, TAGS
 from storage.errors import StorageError
 from storage.hashing import hash_bytes, hash_file
 from storage.layout import columns
 from storage.manifest import read_manifest, version_of
 from storage.part import Part
 from storage.stores import Store, locate, store_of
-from storage.versions import find_version, joint_version, latest, version_numbers
+from storage.versions import describe_parts, find_version, latest, read_version, tags, version_key, version_numbers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -128,9 +128,9 @@ def verify_part(
 ) -> list[Problem]:
     """Check one build whose manifest is sound; see `verify`."""
     problems = list(_file_problems(part, strict))
-    table = None if any(problem.name == SHARDS for problem in problems) else part.table
-    if table is not None and hash_bytes(np.ascontiguousarray(table["content"])).hex() != _content(part, "shards"):
-        problems.append(Problem(part.build, SHARDS, f"damaged {SHARDS}: it is not the one of this version"))
+    table = None if any(problem.name == SHARDS for problem in problems) else _table(part)
+    if table is None and not any(problem.name == SHARDS for problem in problems):
+        problems.append(Problem(part.build, SHARDS, f"damaged {part.key}/{SHARDS}: it is not the one of this version"))
     blocks = [(low, min(low + _BLOCK, part.layout.shards)) for low in range(0, part.layout.shards, _BLOCK)]
 
     def arguments(block: tuple[int, int]) -> tuple[Any, ...]:
@@ -144,6 +144,16 @@ def verify_part(
             advance(block[1] - block[0])
     problems += [problem for block in blocks for problem in found[block]]
     return problems + sorted(_unexpected(part), key=lambda problem: problem.name)
+
+
+def _table(part: Part) -> np.ndarray | None:
+    """The table of shards, if it is the one that the version was made of."""
+    try:
+        table = part.table
+    except StorageError:
+        return None
+    sound = hash_bytes(np.ascontiguousarray(table["content"])).hex() == part.manifest["content"].get("shards")
+    return table if sound and table.shape == (part.layout.shards,) else None
 
 
 Blocks = Iterator[tuple[tuple[int, int], list[Problem]]]
@@ -241,10 +251,6 @@ def _compare(store: Store, key: str, size: int, digest: bytes, strict: bool) -> 
     return "", ""
 
 
-def _content(part: Part, name: str) -> Any:
-    return part.manifest["content"].get(name)
-
-
 def _file_problems(part: Part, strict: bool) -> Iterator[Problem]:
     """Everything that the manifest names one by one: metadata, columns, plan, table."""
     if version_of(part.manifest) != part.version:
@@ -290,8 +296,20 @@ def _document_problems(dataset: Dataset) -> Iterator[Problem]:
     for part, entry in zip(dataset.parts, dataset.document["parts"], strict=True):
         if part.manifest["digest"] != entry["manifest"]:
             yield Problem(part.build, MANIFEST, f"damaged manifest of {part.key}: it is not the one of this version")
-    if joint_version([part.version for part in dataset.parts]) != dataset.version:
-        yield Problem("", dataset.path, f"damaged version {dataset.number}: its parts are not those it was made of")
+    builds, manifests = [part.build for part in dataset.parts], [part.manifest for part in dataset.parts]
+    for name, value in describe_parts(builds, manifests, None).items():
+        if dataset.document.get(name) != value and name != "parts":
+            yield Problem("", dataset.path, f"damaged version {dataset.number}: its {name} is not that of its parts")
+    store = store_of(dataset.location)
+    for number in version_numbers(store):
+        try:
+            read_version(store, number)
+        except StorageError as error:
+            yield Problem("", version_key(number), str(error))
+    try:
+        tags(store)
+    except StorageError as error:
+        yield Problem("", TAGS, str(error))
 
 
 def _unopened(location: str, version: int | str | None, error: StorageError) -> Iterator[Problem]:

@@ -17,9 +17,10 @@ def is_url(location: str | Path) -> bool:
 
 def locate(location: str | Path) -> str:
     """Spell a location so that it means the same on a worker with another working directory."""
+    location = str(location).removeprefix("file://")
     if is_url(location):
-        scheme, _, rest = str(location).partition("://")
-        if not rest.strip("/"):
+        scheme, _, rest = location.partition("://")
+        if not rest.strip("/") or rest.startswith("/"):
             raise ValueError(f"expected a location as {scheme}://bucket/prefix, received {location!r}")
         return f"{scheme}://{rest.rstrip('/')}"
     return str(Path(location).expanduser().absolute())
@@ -47,8 +48,6 @@ def store_of(location: str | Path) -> Store:
 def _open(location: str) -> Store:
     from storage.stores.local import LocalStore
 
-    if location.startswith("file://"):
-        return LocalStore(location.removeprefix("file://"))
     if is_url(location):
         from storage.stores.objects import ObjectStore
 

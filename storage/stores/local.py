@@ -88,6 +88,9 @@ class LocalStore:
         for folder in (path.parent, self._root / _PARTIALS):
             if folder not in self._made or not folder.is_dir():
                 durable.make_folder(folder)
+                # Also names that were there: whoever made them may have died before they were on the disk.
+                for above in [above for above in folder.parents if above.is_relative_to(self._root)]:
+                    durable.fsync_folder(above)
                 self._made.add(folder)
         return path
 

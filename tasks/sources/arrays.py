@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.sources.files import absolute, digest, file_digest, once, stamp, texts_digest
+from tasks.sources.files import absolute, digest, file_digest, gather, once, stamp, texts_digest
 from tasks.sources.samples import (
     Samples,
     SourceError,
@@ -227,7 +227,7 @@ class Arrays:
         labels = None if self._codes is None else self._codes[positions]
         if self._texts is not None:
             return Samples([self._texts[row] for row in positions.tolist()], labels)
-        return Samples(np.asarray(self._pictures()[positions]), labels)
+        return Samples(np.asarray(gather(self._pictures(), positions)), labels)
 
     def fingerprint(self) -> str:
         """A hex digest of samples, labels, classes and splits."""

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 T = TypeVar("T")
 
-#: Memory maps larger than this are let go of after each use.
+#: Of a memory map larger than this no more is kept mapped at a time.
 MAPPED_BYTES = 64 << 20
 #: What one process keeps of decompressed and parsed files, in bytes; the newest entry stays whatever its size.
 CACHE_BYTES = 2 << 30
@@ -126,15 +126,25 @@ def _is_settled(key: Any) -> bool:
     return not isinstance(key, tuple) or all(map(_is_settled, key))
 
 
-def release(array: np.ndarray) -> None:
-    """Let go of the pages of a large memory map.
+def gather(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array, in the order given; of a large memory map in pieces, whose pages are let go of.
 
     They stay in the system's cache, but no longer count as this process's memory: Dask pauses, and then kills, workers
     that read a file larger than their limit through a map.
     """
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and array.nbytes > MAPPED_BYTES:
+    if mapped is None or array.nbytes <= MAPPED_BYTES:
+        taken: np.ndarray = array[rows]
+        return taken
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    order = np.argsort(rows, kind="stable")  # in the order of the file, so that neighbours share their pages
+    # Linux maps 64 KiB around every page that is touched.
+    step = max(1, MAPPED_BYTES // ((64 << 10) + out[:1].nbytes))
+    for low in range(0, len(rows), step):
+        places = order[low : low + step]
+        out[places] = array[rows[places]]
         mapped.madvise(mmap.MADV_DONTNEED)
+    return out
 
 
 def forget() -> None:

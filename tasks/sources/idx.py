@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks.sources.files import DIGEST_BYTES, Stamp, absolute, digest, once, release, stamp
+from tasks.sources.files import DIGEST_BYTES, Stamp, absolute, digest, gather, once, stamp
 from tasks.sources.samples import (
     Samples,
     SourceError,
@@ -239,15 +239,13 @@ class Idx:
         first = len(self._images[0])
         in_test = positions >= first
         if not in_test.any():
-            values = self._images[0].array()[positions]
+            values = gather(self._images[0].array(), positions)
         elif in_test.all():
-            values = self._images[1].array()[positions - first]
+            values = gather(self._images[1].array(), positions - first)
         else:
             values = np.empty((len(positions), *self._images[0].header.shape[1:]), dtype=np.uint8)
-            values[~in_test] = self._images[0].array()[positions[~in_test]]
-            values[in_test] = self._images[1].array()[positions[in_test] - first]
-        for file in self._images:
-            release(file.array())
+            values[~in_test] = gather(self._images[0].array(), positions[~in_test])
+            values[in_test] = gather(self._images[1].array(), positions[in_test] - first)
         labels = self._encoded()[0][positions] if self._labels else None
         return Samples(np.asarray(values).reshape(len(positions), *self.sample_shape), labels)
 

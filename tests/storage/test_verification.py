@@ -223,7 +223,7 @@ def test_verify__manifest_of_another_build(image_build, commit):
 def test_verify__version_document_resealed_with_another_version(dataset):
     store = store_of(dataset.location)
     store.write("versions/000001.json", pretty_json(seal({**dataset.document, "version": "0" * 64})))
-    assert found(dataset) == ["damaged version 1: its parts are not those it was made of"]
+    assert found(dataset) == ["damaged version 1: its version is not that of its parts"]
 
 
 @pytest.mark.parametrize("name", ["versions/000001.json", "manifest.json"])
@@ -284,9 +284,7 @@ def test_verify__by_workers_finds_the_same(image_build, commit):
         path.write_bytes(path.read_bytes()[::-1])
     (folder_of(dataset) / records.record_name(7)).unlink()
     counts = []
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None, protocol="inproc"
-    ) as client:
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0") as client:
         result = storage.verify(dataset.location, client=client, advance=counts.append)
     assert [problem.shard for problem in result.problems] == [3, 7, 64, 199]
     assert result.problems == storage.verify(dataset.location).problems

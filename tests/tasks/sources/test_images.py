@@ -258,3 +258,35 @@ def test_image_folder__change_between_processes_is_noticed(folder: Path, colour:
     save(folder / "cats" / "0.png", colour)
     with pytest.raises(SourceError, match="the folder changed after the source was made"):
         pickle.loads(made)[:]
+
+
+def test_image_folder__files_as_they_are(folder: Path) -> None:
+    source = ImageFolder(folder, size=(8, 8), keep="files")
+    paths = [folder / name for name in ("cats/1.png", "cats/2.PNG", "dogs/1.JPEG", "dogs/2.jpg")]
+    assert source.files([3, 0]) == [paths[3].read_bytes(), paths[0].read_bytes()]
+    assert source.file_sizes(range(4)).tolist() == [path.stat().st_size for path in paths]
+    assert source.keeps_files and not ImageFolder(folder, size=(8, 8)).keeps_files
+    assert source.fingerprint() != ImageFolder(folder, size=(8, 8)).fingerprint()
+
+
+def test_image_folder__stamps_tell_files_apart(folder: Path) -> None:
+    before = ImageFolder(folder, size=(8, 8)).stamps()
+    assert len(set(before)) == 4
+    os.utime(folder / "dogs" / "2.jpg", ns=(1, 1))
+    after = ImageFolder(folder, size=(8, 8)).stamps()
+    assert before[:3] == after[:3] and before[3] != after[3]
+    (folder / "cats" / "1.png").unlink()
+    assert ImageFolder(folder, size=(8, 8)).stamps() == after[1:]
+
+
+def test_image_folder__stamps_of_what_is_readable(folder: Path) -> None:
+    whole = ImageFolder(folder, size=(8, 8)).stamps()
+    (folder / "cats" / "1.png").write_bytes(b"no image")
+    source = ImageFolder(folder, size=(8, 8), on_error="skip")
+    assert source.stamps() == whole[1:]
+    assert source.files([0]) == [(folder / "cats" / "2.PNG").read_bytes()]
+
+
+def test_image_folder__unknown_keep(folder: Path) -> None:
+    with pytest.raises(ValueError, match='expected keep "pixels" or "files"'):
+        ImageFolder(folder, size=(8, 8), keep="jpeg")

@@ -208,7 +208,7 @@ def test_imdb__of_the_real_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(values)) == 24_904
     assert len(set(values[20_000:])) == 5_000
     assert not set(values[:20_000]) & set(values[20_000:])
-    assert source.fingerprint() == "3896b610e9e61a5384cfe2b8aafc7651805e2aea"
+    assert source.fingerprint() == "30e6bb88e82689f1a10910ec7a3895dd1448e036"
 
 
 def test_sources__import_nothing_heavy() -> None:
