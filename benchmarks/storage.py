@@ -33,6 +33,7 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 from distributed import Client, LocalCluster  # noqa: E402
 
+from pipeline import config  # noqa: E402
 from storage.dataset import open_dataset  # noqa: E402
 from storage.verification import verify  # noqa: E402
 from tasks import noise, sources  # noqa: E402
@@ -68,7 +69,8 @@ def write_idx(path: Path, times: int) -> None:
 
 @contextmanager
 def workers(count: int = 2) -> Iterator[Client]:
-    """Some worker processes of one thread, and their client."""
+    """Some worker processes of one thread, with the settings of ``dask-config.yaml``, and their client."""
+    config.load()
     with (
         LocalCluster(
             n_workers=count,
