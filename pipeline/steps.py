@@ -16,9 +16,9 @@ from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
 from storage.plan import build_key, digest
+from storage.progress import progress_of
 from storage.stores import store_of
 from storage.versions import latest
-from storage.writer import progress_of
 from tasks.appending import append_recipe, continues
 from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe

@@ -17,8 +17,7 @@ twice writes the same bytes twice. A build is finished by its manifest, and visi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,27 +31,11 @@ from storage.durable import encode_json, pretty_json
 from storage.errors import StorageError, clear_write_errors
 from storage.hashing import NAME as HASH
 from storage.hashing import hash_bytes
-from storage.images import ImageError, decode_images
-from storage.layout import SPLITS, columns
+from storage.layout import columns
 from storage.plan import Plan, canonical
-from storage.records import Record
+from storage.shards import Shard, encode_shard
 from storage.stores import Store, store_of
 from storage.stores.protocol import exists
-from storage.texts import encode, offsets_of
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The content of one shard."""
-
-    values: np.ndarray | Sequence[str] | Sequence[bytes]
-    """uint8 (n, height, width, channel); n texts; or n files of images, if the plan keeps them."""
-    labels: np.ndarray
-    """int64 (n,), -1 where there is no label."""
-    ids: np.ndarray
-    """int64 (n,)."""
-    split: np.ndarray
-    """uint8 (n,), see `storage.layout.SPLITS`."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +131,7 @@ class Build:
         StorageError
             If the shard was committed before with other bytes: its producer is not a pure function.
         """
-        record, pieces = self.encode_shard(number, shard)
+        record, pieces = encode_shard(self.plan, number, shard)
         encoded = records.encode_record(record, columns(self.plan.ragged))
         # Asked before anything is written: the data of a committed shard must not be touched.
         if not self._committed(number, encoded):
@@ -158,75 +141,6 @@ class Build:
             if not created:
                 self._yield_to_other(number, encoded)
         return record.bytes
-
-    def encode_shard(self, number: int, shard: Shard) -> tuple[Record, list[arrays.Piece]]:
-        """Encode a shard without writing it: its record, and the pieces of its file."""
-        start, stop = self.plan.layout.bounds(number)
-        values: Any = shard.values
-        held = {"labels": shard.labels, "ids": shard.ids, "split": shard.split}
-        counted: Any = values
-        if self.plan.ragged:
-            samples = [encode(text) for text in values] if self.plan.kind == "texts" else list(values)
-            slot = int(self.plan.slot_bytes or 0)
-            held["offsets"] = offsets_of(samples, start=number * slot)
-            self._check_slot(number, int(held["offsets"][-1, 1]) - number * slot)
-            content = hash_bytes(b"".join(samples))
-            pieces = arrays.encode_values(self.plan, samples)
-            if self.plan.kind == "images":
-                counted = self._decode(samples, shard.ids)
-        else:
-            shape = (stop - start, *(self.plan.sample_shape or ()))
-            if values.dtype != np.uint8 or values.shape != shape:
-                raise ValueError(
-                    f"expected images of shard {number} as uint8 of shape {shape}, received {values.dtype} of shape "
-                    f"{values.shape}"
-                )
-            pieces = arrays.encode_images(self.plan, values)
-            content = hash_bytes(*pieces)
-        self._check_columns(number, held, stop - start)
-        whole = content if not self.plan.ragged else hash_bytes(*pieces)
-        record = Record(
-            shard=number,
-            bytes=sum(len(piece) for piece in pieces),
-            hash=whole.hex(),
-            content=content.hex(),
-            statistics=statistics.shard_statistics(counted, shard.labels, shard.split, len(self.plan.classes)),
-            columns=held,
-        )
-        return record, pieces
-
-    def _decode(self, files: Sequence[bytes], ids: np.ndarray) -> np.ndarray:
-        try:
-            return decode_images(files, self.plan.sample_shape or ())
-        except ImageError as error:
-            raise ValueError(
-                f"expected PNG or JPEG files for {self.plan.name!r}, the one with id {int(ids[error.place])} is "
-                f"unreadable ({error}); replace it, or leave it out"
-            ) from error
-
-    def _check_columns(self, number: int, held: Mapping[str, np.ndarray], count: int) -> None:
-        for variable in columns(self.plan.ragged):
-            found, shape = held[variable.name], arrays.column_shape(variable, count)
-            if found.dtype != variable.dtype or found.shape != shape:
-                raise ValueError(
-                    f"expected {variable.name} of shard {number} as {variable.dtype} of shape {shape}, received "
-                    f"{found.dtype} of shape {found.shape}"
-                )
-        for name, low, high in (("labels", -1, len(self.plan.classes)), ("split", 0, len(SPLITS))):
-            found = held[name]
-            if found.size and not (low <= found.min() and found.max() < high):
-                raise ValueError(
-                    f"expected {name} of {self.plan.name!r} from {low} to {high - 1}, received {found.min()} to "
-                    f"{found.max()} in shard {number}"
-                )
-
-    def _check_slot(self, number: int, size: int) -> None:
-        slot = int(self.plan.slot_bytes or 0)
-        if size > slot:
-            raise StorageError(
-                f"shard {number} of {self.plan.name!r} holds {size:,} bytes of {self.plan.kind}, more than the "
-                f"{slot:,} planned; a noise that lengthens texts must say so by its attribute `growth`"
-            )
 
     def _committed(self, number: int, encoded: bytes) -> bool:
         """Whether the shard is committed with this record; refuses if it is with another."""
@@ -340,42 +254,3 @@ class Build:
         for writer in writers.values():
             files.update(writer.files)
         return table, gathered, merger.result()
-
-
-def progress_of(dataset: str, key: str) -> tuple[int, int] | None:
-    """How far a build is, without touching it.
-
-    Parameters
-    ----------
-    dataset : str
-        The dataset's location.
-    key : str
-        Name of the build, from `storage.plan.build_key`.
-
-    Returns
-    -------
-    (done, all) : tuple of int, or None
-        Committed and planned shards; None if the build was never begun.
-
-    Raises
-    ------
-    StorageError
-        If its plan is damaged or of another version of duskflow.
-    """
-    plan = read_plan(store_of(dataset), f"{BUILDS}/{key}")
-    if plan is None:
-        return None
-    shards = plan.layout.shards
-    return shards - len(Build(dataset, plan).missing()), shards
-
-
-def read_plan(store: Store, build: str) -> Plan | None:
-    """Read the plan of a build; None if it was never begun."""
-    try:
-        return Plan.from_json(json.loads(store.read(f"{build}/{PLAN}")))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"damaged plan {store.location}/{build}/{PLAN}: {error}; delete {build} there and run again"
-        ) from error

@@ -16,8 +16,9 @@ from distributed import Client
 
 from storage.dataset import Dataset, open_dataset
 from storage.errors import StorageError
+from storage.shards import Shard
 from storage.versions import publish
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks.placement import cpu_resources, task_key, total_threads
 
 Produce = Callable[..., Shard]

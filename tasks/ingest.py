@@ -16,10 +16,11 @@ from storage.dataset import Dataset
 from storage.documents import STAMPS
 from storage.layout import Layout, plan_layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.stamps import encode_stamps
 from storage.stores import locate
 from storage.texts import byte_lengths
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks.building import Reporting, Work, build_dataset, wrong_texts
 from tasks.placement import cpu_resources, task_key
 from tasks.sources.stamps import stamps_of

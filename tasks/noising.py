@@ -15,8 +15,9 @@ from distributed import Client
 from storage.dataset import Dataset
 from storage.part import Part
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.stores import locate
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks.building import Reporting, Work, build_dataset, wrong_texts
 from tasks.fingerprint import code_version, describe
 from tasks.noise.protocol import printed, slug_of

@@ -19,11 +19,13 @@ from storage.errors import StorageError, clear_write_errors
 from storage.layout import columns
 from storage.part import Part
 from storage.plan import canonical
+from storage.progress import read_plan
+from storage.shards import encode_shard
 from storage.stamps import file_stamps
 from storage.stores import locate, store_of
 from storage.verification import Problem, verify_part
 from storage.versions import latest, publish, version_key, version_numbers
-from storage.writer import Build, read_plan
+from storage.writer import Build
 from tasks.appending import new_positions, plan_append
 from tasks.building import Produce, Reporting, Work, run_shards
 from tasks.ingest import Rows, plan_ingest, read_shard, share
@@ -162,7 +164,7 @@ class _Mend:
 
     def __call__(self, build: Build, produce: Produce, shards: list[tuple[int, tuple[Any, ...]]]) -> None:
         for number, arguments in shards:
-            record, pieces = build.encode_shard(number, produce(build.plan, number, *arguments))
+            record, pieces = encode_shard(build.plan, number, produce(build.plan, number, *arguments))
             expected = self.expected.get(number) or _recorded(build, number)
             if expected is not None and (record.bytes, bytes.fromhex(record.hash)) != expected:
                 raise StorageError(

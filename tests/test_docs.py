@@ -11,9 +11,10 @@ import pytest
 import storage
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.texts import encode, offsets_of
 from storage.versions import publish
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks import noise
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -18,9 +18,10 @@ from storage import versions
 from storage.dataset import Dataset, open_dataset
 from storage.layout import SPLITS, Layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.stores import objects
 from storage.texts import byte_lengths
-from storage.writer import Build, Shard
+from storage.writer import Build
 
 Made = tuple[Build, list[Shard]]
 Splits = dict[str, tuple[int, int]]

@@ -7,12 +7,13 @@ import pytest
 
 from storage.layout import columns
 from storage.records import Record, decode_record, encode_record, record_name
+from storage.shards import encode_shard
 
 
 @pytest.fixture(params=["images", "texts"])
 def encoded(request, image_build, text_build) -> tuple[Record, bytes]:
     build, shards = image_build() if request.param == "images" else text_build(["a", "bc", "", "é"])
-    record, _ = build.encode_shard(1, shards[1])
+    record, _ = encode_shard(build.plan, 1, shards[1])
     return record, encode_record(record, columns(build.plan.ragged))
 
 

@@ -10,9 +10,10 @@ import pytest
 
 import storage
 from storage import StorageError, records, versions
+from storage.progress import progress_of, read_plan
 from storage.stores import store_of
 from storage.stores.local import LocalStore
-from storage.writer import Build, progress_of, read_plan
+from storage.writer import Build
 
 
 def contents(store, prefix="") -> dict[str, bytes]:

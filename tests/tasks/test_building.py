@@ -18,7 +18,8 @@ import storage
 from storage import StorageError
 from storage.layout import Layout
 from storage.plan import Plan
-from storage.writer import Build, Shard
+from storage.shards import Shard
+from storage.writer import Build
 from tasks.building import IN_FLIGHT, Reporting, Work, build_dataset
 from tasks.ingest import ingest
 from tasks.placement import cpu_resources, task_key, total_threads, workers_with

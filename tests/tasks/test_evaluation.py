@@ -16,8 +16,9 @@ from sklearn.preprocessing import StandardScaler as ReferenceScaler
 import storage
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.versions import publish
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks import methods
 from tasks.evaluation import accuracy, classification_score, confusion_matrix, evaluate_method, psnr, task_of
 from tasks.features import Features

@@ -8,9 +8,10 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 import storage
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.texts import byte_lengths
 from storage.versions import publish
-from storage.writer import Build, Shard
+from storage.writer import Build
 from tasks import features as module
 from tasks.features import Features
 

@@ -17,8 +17,9 @@ from distributed import Event
 from storage.dataset import open_dataset
 from storage.layout import Layout
 from storage.plan import Plan
+from storage.shards import Shard
 from storage.versions import publish
-from storage.writer import Build, Shard, StorageError
+from storage.writer import Build, StorageError
 from tasks import networks, noise
 from tasks.training import submit_training, train, wait_result
 from tasks.training.artifacts import open_folder, save_arrays, save_model
