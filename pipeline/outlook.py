@@ -63,7 +63,8 @@ def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
         if state.version:
             return StepOutlook(name, "dataset", DONE, f"{state.shards} shards, version {state.version[:12]}")
         if state.shards:
-            # Old parts that an append will share count as done: what is missing is what a run would write.
+            if state.done == state.shards:  # a source that has grown: how many shards that makes, a run will find out
+                return StepOutlook(name, "dataset", PARTLY, f"{state.shards:,} shards there, new samples to append")
             return StepOutlook(name, "dataset", PARTLY, f"{state.done:,} of {state.shards:,} shards done")
         return StepOutlook(name, "dataset", MISSING)
 

@@ -134,7 +134,8 @@ def run_shards(
     StorageError
         If there is no worker for so long; what is committed is kept.
     """
-    each = _shards_per_task(len(numbers), total_threads(client))
+    threads = total_threads(client)
+    each = _shards_per_task(len(numbers), threads)
     groups = (numbers[low : low + each].tolist() for low in range(0, len(numbers), each))
     # A name of its own in every call: a failed task of an earlier try, still held by somebody, would answer for ours.
     token = f"{reporting.label}:{work.build.plan.key}:{uuid.uuid4()}"
@@ -157,7 +158,7 @@ def run_shards(
         future.add_done_callback(done.put)
 
     try:
-        for group in islice(groups, IN_FLIGHT * total_threads(client)):
+        for group in islice(groups, IN_FLIGHT * threads):
             submit(group)
         while running:
             future = _next_done(done, client, patience, reporting.label)

@@ -33,6 +33,7 @@ def test_run__grows_and_shares_what_is_there(client, traced, tmp_path):
     held = shards(tmp_path)
     plan = night(120, traced).plan(tmp_path)
     assert [step.state for step in plan] == ["missing" if step.name != "clean" else "partly done" for step in plan]
+    assert "shards there, new samples to append" in str(plan)
     second = night(120, traced).run(tmp_path, client)
     assert {path: inode for path, inode in shards(tmp_path).items() if path in held} == held
     assert len(shards(tmp_path)) > len(held)

@@ -20,7 +20,15 @@ from storage.layout import Layout
 from storage.plan import Plan
 from storage.shards import Shard
 from storage.writer import Build
-from tasks.building import IN_FLIGHT, Reporting, Work, build_dataset
+from tasks.building import (
+    IN_FLIGHT,
+    Reporting,
+    Work,
+    _shards_per_task,
+    build_dataset,
+    commit_shards,
+    run_shards,
+)
 from tasks.ingest import ingest
 from tasks.placement import cpu_resources, task_key, total_threads, workers_with
 from tasks.split import Split
@@ -151,6 +159,39 @@ def test_build_dataset__prepares_on_cpu_workers_only(cluster_of, tmp_path):
         build(tmp_path / "a", client, note_worker)
     assert set(seen.calls) == {"worker-0"}
     assert len(seen.calls) == 12
+
+
+def test_run_shards__gives_up_without_any_worker(cluster_of, tmp_path):
+    with cluster_of({}) as client:
+        client.retire_workers()
+        work = Work(Build(str(tmp_path / "a"), plan_of(3)), produce, lambda number: ())
+        missing = work.build.begin()
+        with pytest.raises(StorageError, match=r"test: no worker for 0 seconds; start some and run again"):
+            run_shards(work, missing, commit_shards, client, Reporting("test"), patience=0.05)
+    assert work.build.missing().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("shards", "threads", "each"), [(1, 2, 1), (48, 2, 3), (10_000, 2, 4), (10**6, 2, 10), (7, 1, 1)]
+)
+def test_shards_per_task(shards, threads, each):
+    assert _shards_per_task(shards, threads) == each
+
+
+def test_commit_shards__every_one_once_and_the_first_error_counts(tmp_path):
+    build = Build(str(tmp_path / "a"), plan_of(6))
+    build.begin()
+    commit_shards(build, produce, [(number, ()) for number in (4, 1, 2)])
+    assert build.missing().tolist() == [0, 3, 5]
+    with pytest.raises(ZeroDivisionError):
+        commit_shards(build, fail_at_three, [(number, ()) for number in (0, 3, 5)])
+    assert build.missing().tolist() == [3, 5]  # what was made before is committed
+
+
+def fail_at_three(plan, number):
+    if number == 3:
+        raise ZeroDivisionError
+    return produce(plan, number)
 
 
 def test_cpu_resources__none_where_nobody_declares_them(workers):
