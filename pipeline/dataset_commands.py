@@ -45,10 +45,6 @@ def dataset_commands(command: Callable[..., argparse.ArgumentParser], file_optio
     tag.add_argument("--remove", action="store_true", help="take the tag away")
 
 
-def _number_or_text(version: str | None) -> int | str | None:
-    return int(version) if version is not None and version.isdigit() and len(version) < 7 else version
-
-
 def _verify(options: argparse.Namespace) -> int:
     import storage
     from pipeline.cluster import connect
@@ -64,7 +60,7 @@ def _verify(options: argparse.Namespace) -> int:
         client = stack.enter_context(connect(options.cluster)) if options.cluster else None
         progress = stack.enter_context(Progress())
         for path in datasets:
-            version = _number_or_text(options.version)
+            version = options.version
             bar = progress.step(path, total=_shards(path, version), unit="shards")
             found = storage.verify(path, strict=not options.fast, version=version, client=client, advance=bar.advance)
             damaged += not found.ok
@@ -143,6 +139,6 @@ def _tag(options: argparse.Namespace) -> int:
         return 0
     if "://" not in path and not Path(path).is_dir():
         raise FileNotFoundError(f"expected a dataset's folder, found nothing at {path}")
-    number: Any = storage.tag(path, options.name, _number_or_text(options.version))
+    number: Any = storage.tag(path, options.name, options.version)
     print(f"{path}: {options.name} is version {number}")
     return 0

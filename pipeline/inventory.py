@@ -127,6 +127,12 @@ def prune_root(
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
         raise ValueError(f"expected to keep 1 or more, received keep={keep!r}")
     text = str(path) if is_url(path) else str(Path(path).absolute())
+    for folder in [] if is_url(text) else [Path(text), Path(text).parent]:
+        if folder.name == "datasets" and (folder.parent / "runs").is_dir():
+            raise ValueError(
+                f"expected an output folder or a pipeline's, received {path}, which runs of {folder.parent} use; prune "
+                "that, so that what its runs name is kept"
+            )
     pipelines = _pipelines(text)
     removed: list[tuple[str, int]] = []
     pruned: set[str] = set()
@@ -137,7 +143,9 @@ def prune_root(
             runs = sorted(records, key=lambda run: (records[run]["started"], run.name))
             kept = [records[run] for run in runs[-keep:]]
             elsewhere = {entry["path"].rsplit("/versions/", 1)[0] for run in kept for entry in run["datasets"]}
-            names = {name for name in elsewhere if is_url(name)} | set(find_datasets(folder))
+            names = {name for name in elsewhere if is_url(name) or Path(name).is_absolute()} | set(
+                find_datasets(folder)
+            )
             versions = {entry["version"] for run in kept for entry in run["datasets"]}
             for dataset in sorted(names):
                 pruned.add(dataset)

@@ -81,7 +81,7 @@ def clean_state(pipeline: Pipeline, folders: Folders, settings: Settings) -> Dat
     recipe = ingest_recipe(pipeline.source, pipeline.split, pipeline.seed, layout_of(settings))
     if pipeline.grow:
         grown = latest(store_of(location))
-        if grown is not None and continues(location, grown, recipe):
+        if grown is not None and continues(location, grown, recipe, pipeline.source):
             builds = [part["build"] for part in grown["parts"]]
             if grown["notes"].get("source") != recipe["source"]:
                 builds.append(build_key(CLEAN, append_recipe(recipe, builds, pipeline.grow)))

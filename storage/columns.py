@@ -27,9 +27,12 @@ class ColumnWriter:
     variable : Variable
     count : int
         Rows of the whole column.
+    dry : bool
+        Only hash, write nothing.
     """
 
-    def __init__(self, store: Store, build: str, variable: Variable, count: int) -> None:
+    def __init__(self, store: Store, build: str, variable: Variable, count: int, *, dry: bool = False) -> None:
+        self._dry = dry
         self._store, self._build, self._variable, self._count = store, build, variable, count
         self._rows = column_rows(count)
         self._held = np.zeros(column_shape(variable, self._rows), np.dtype(variable.dtype).newbyteorder("<"))
@@ -59,7 +62,8 @@ class ColumnWriter:
         self._content.update(memoryview(self._held[: self._filled]).cast("B"))
         data = memoryview(self._held).cast("B")
         key = f"{GROUP}/{column_key(self._variable, self._chunk)}"
-        self._store.write(f"{self._build}/{key}", data)
+        if not self._dry:
+            self._store.write(f"{self._build}/{key}", data)
         self.files[key] = {"bytes": data.nbytes, "hash": hash_bytes(data).hex()}
         self._chunk, self._filled = self._chunk + 1, 0
 

@@ -117,9 +117,9 @@ def prune(
 ) -> Pruning:
     """Remove old versions of a dataset, and the shards that only they use.
 
-    The last `keep` versions, tagged ones and those in `also` are kept, with every build that they use. A version's
-    document goes before its shards, so a crash in between leaves no version without its data. Nobody may write to the
-    dataset meanwhile.
+    The last `keep` versions of different content, tagged ones and those in `also` are kept, with every build that they
+    use. A version's document goes before its shards, so a crash in between leaves no version without its data. Nobody
+    may write to the dataset meanwhile.
 
     Parameters
     ----------
@@ -144,7 +144,9 @@ def prune(
     entries = catalog(location)
     if not entries:
         raise StorageError(f"expected a finished dataset in {location}, found none; nothing to prune")
-    kept = {entry.number for entry in entries[-keep:]}
+    # A night that found nothing new leaves a version of the same content: these count as one.
+    last = list(dict.fromkeys(entry.version for entry in reversed(entries)))[:keep]
+    kept = {entry.number for entry in entries if entry.version in last}
     kept |= {entry.number for entry in entries if entry.tags or entry.number in also or entry.version in also}
     used = {build for entry in entries if entry.number in kept for build in entry.builds}
     named = {build for entry in entries for build in entry.builds}

@@ -87,7 +87,7 @@ def verify(
     path : str or Path
         The dataset's folder or URL.
     strict : bool
-        Hash every byte; otherwise compare sizes only.
+        Hash every byte; otherwise compare sizes, and read the records and documents only.
     version : int or str, optional
         See `storage.open_dataset`; by default the last.
     client : distributed.Client, optional
@@ -131,10 +131,11 @@ def verify_part(
     table = None if any(problem.name == SHARDS for problem in problems) else _table(part)
     if table is None and not any(problem.name == SHARDS for problem in problems):
         problems.append(Problem(part.build, SHARDS, f"damaged {part.key}/{SHARDS}: it is not the one of this version"))
+    compare = strict and not problems  # records with columns; damaged columns would blame every record
     blocks = [(low, min(low + _BLOCK, part.layout.shards)) for low in range(0, part.layout.shards, _BLOCK)]
 
     def arguments(block: tuple[int, int]) -> tuple[Any, ...]:
-        return part, *block, None if table is None else table[slice(*block)], strict
+        return part, *block, None if table is None else table[slice(*block)], strict, compare
 
     work = _on_threads if client is None else _on_workers(client)
     found: dict[tuple[int, int], list[Problem]] = {}
@@ -189,12 +190,14 @@ def _on_workers(client: Client) -> Callable[..., Blocks]:
     return work
 
 
-def check_shards(part: Part, low: int, high: int, table: np.ndarray | None, strict: bool) -> list[Problem]:
+def check_shards(
+    part: Part, low: int, high: int, table: np.ndarray | None, strict: bool, compare: bool
+) -> list[Problem]:
     """Check the shards ``low`` to ``high`` against their rows of the table (None: against their records)."""
     problems = []
     for shard in range(low, high):
         expected = None if table is None else (int(table["bytes"][shard - low]), bytes(table["hash"][shard - low]))
-        record, fault = _read_record(part, shard, strict)
+        record, fault = _read_record(part, shard)
         if fault:
             problems.append(fault)
         if record is not None:
@@ -202,6 +205,9 @@ def check_shards(part: Part, low: int, high: int, table: np.ndarray | None, stri
             if expected is not None and said != expected:
                 name = records.record_name(shard)
                 problems.append(_of_shard(part, shard, name, "damaged", "it is not the one of this version"))
+            if compare and (wrong := _other_columns(part, shard, record)):
+                why = f"its {wrong} are not those of this version"
+                problems.append(_of_shard(part, shard, records.record_name(shard), "damaged record of", why))
             expected = expected or said
         if expected is not None and (fault := _data_problem(part, shard, *expected, strict)):
             problems.append(fault)
@@ -212,12 +218,17 @@ def _of_shard(part: Part, shard: int, name: str, verb: str, why: str = "") -> Pr
     return Problem(part.build, name, f"{verb} shard {shard} ({part.key}/{name}){': ' if why else ''}{why}", shard)
 
 
-def _read_record(part: Part, shard: int, strict: bool) -> tuple[records.Record | None, Problem | None]:
+def _other_columns(part: Part, shard: int, record: records.Record) -> str:
+    """Which column of a record differs from the dataset's; nothing if none does."""
+    for name, rows in record.columns.items():
+        if not np.array_equal(part.column(name, *part.layout.bounds(shard)), rows):
+            return name
+    return ""
+
+
+def _read_record(part: Part, shard: int) -> tuple[records.Record | None, Problem | None]:
     name = records.record_name(shard)
     try:
-        if not strict:
-            part.store.size(f"{part.key}/{name}")
-            return None, None
         record = records.decode_record(part.store.read(f"{part.key}/{name}"))
         if record.shard != shard:
             raise ValueError(f"it is of shard {record.shard}")

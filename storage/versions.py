@@ -44,7 +44,10 @@ def read_version(store: Store, number: int) -> dict[str, Any]:
     StorageError
         If it is not what was written.
     """
-    return read_sealed(store, version_key(number), "version", "delete it and run again to publish it anew")
+    document = read_sealed(store, version_key(number), "version", "run `duskflow repair`, or restore it from a copy")
+    if document.get("number") != number:
+        raise StorageError(f"damaged version {store.location}/{version_key(number)}: it is another's document, renamed")
+    return document
 
 
 def latest(store: Store) -> dict[str, Any] | None:
@@ -112,6 +115,18 @@ def publish(
                 return document
 
 
+def restore_version(dataset: str, number: int, builds: Sequence[str]) -> None:
+    """Write the damaged document of a version anew, from its builds; what it noted is that of the one before."""
+    store = store_of(dataset)
+    manifests = [read_manifest(store, f"{BUILDS}/{build}") for build in builds]
+    before = [read_version(store, other) for other in version_numbers(store) if other == number - 1]
+    notes = before[0]["notes"] if before else {}
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    document = seal({**describe_parts(builds, manifests, notes), "number": number, "created": created})
+    with clear_write_errors(f"version {number} of {dataset}"):
+        store.write(version_key(number), pretty_json(document))
+
+
 def describe_parts(
     builds: Sequence[str], manifests: Sequence[dict[str, Any]], notes: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -144,8 +159,10 @@ def find_version(store: Store, wanted: int | str) -> dict[str, Any]:
     if isinstance(wanted, int):
         if wanted in numbers:
             return read_version(store, wanted)
-    elif (tagged := tags(store).get(wanted)) is not None:
-        return read_version(store, tagged)
+    elif wanted in tags(store):
+        return _tagged(store, wanted)
+    elif wanted in map(str, numbers):
+        return read_version(store, int(wanted))
     elif len(wanted) >= 6:
         found = [read_version(store, number) for number in numbers]
         matching = {entry["version"]: entry for entry in found if entry["version"].startswith(wanted)}
@@ -155,6 +172,25 @@ def find_version(store: Store, wanted: int | str) -> dict[str, Any]:
         f"expected a version of {store.location}: a number of {numbers}, a tag of {sorted(tags(store))}, or the first "
         f"6 or more digits of a version, received {wanted!r}"
     )
+
+
+def _tagged(store: Store, name: str) -> dict[str, Any]:
+    """The version that a tag names, if it is still the one that was tagged."""
+    entry = _read_tag(store, name)
+    try:
+        document = read_version(store, entry["number"])
+    except FileNotFoundError:
+        document = {}
+    if document.get("version") != entry["version"]:
+        raise StorageError(
+            f"tag {name!r} of {store.location} names version {entry['number']} with digest {entry['version'][:12]}, "
+            "which is not there any more; restore it from a copy, or remove the tag"
+        )
+    return document
+
+
+def _read_tag(store: Store, name: str) -> dict[str, Any]:
+    return read_sealed(store, f"{TAGS}/{name}.json", "tag", "set it again with `duskflow tag`")
 
 
 def tag(dataset: str, name: str, version: int | str | None = None) -> int:
@@ -196,5 +232,4 @@ def untag(dataset: str, name: str) -> None:
 def tags(store: Store) -> dict[str, int]:
     """Every tag and the number of its version."""
     names = sorted(name.removesuffix(".json") for name in store.children(TAGS) if name.endswith(".json"))
-    cure = "set it again with `duskflow tag`"
-    return {name: int(read_sealed(store, f"{TAGS}/{name}.json", "tag", cure)["number"]) for name in names}
+    return {name: int(_read_tag(store, name)["number"]) for name in names}

@@ -88,6 +88,7 @@ class Build:
                 "without a change of size or time, or another version of duskflow began it); delete that folder and "
                 "run again"
             )
+        self._forget_lost()
         missing = self.missing()
         needed = int(self.plan.expected_bytes * len(missing) / self.plan.layout.shards)
         free = self.store.free_bytes()
@@ -107,6 +108,17 @@ class Build:
         there = np.array([int(name) for name in names if name.isdigit()], np.int64)
         absent[there[there < len(absent)]] = False
         return np.flatnonzero(absent)
+
+    def _forget_lost(self) -> None:
+        """Take away the records of shards whose data is gone: somebody removed it, and it must be written again."""
+        if self.finished:
+            return
+        folder, _, name = arrays.data_key(self.plan, 0).rpartition("/")
+        rest = name.removeprefix("c.0")
+        data = set(self.store.children(f"{self.key}/{GROUP}/{folder}"))
+        for record in self.store.children(f"{self.key}/{records.FOLDER}"):
+            if record.isdigit() and f"c.{int(record)}{rest}" not in data:
+                self.store.remove(f"{self.key}/{records.FOLDER}/{record}")
 
     def is_committed(self, number: int) -> bool:
         """Whether a shard has its record."""
@@ -174,6 +186,10 @@ class Build:
             f"{self.key}/{records.record_name(number)} there and run again"
         )
 
+    def version_of_records(self) -> str:
+        """The version that finishing would give, nothing written."""
+        return self._content({}, dry=True)[0]
+
     def finish(self, attachments: Mapping[str, bytes] | None = None, *, again: bool = False) -> str:
         """Gather the records into columns, table and manifest. Memory does not grow with the data.
 
@@ -198,13 +214,7 @@ class Build:
             return str(manifest.read_manifest(self.store, self.key)["version"])
         files: dict[str, Any] = {}
         with clear_write_errors(f"dataset {self._what}"):
-            table, gathered, merged = self._gather(files)
-            fields = self.plan.to_json()
-            document: dict[str, Any] = {
-                **{name: fields[name] for name in manifest.CONTENT if name in fields},
-                "content": {"shards": hash_bytes(np.ascontiguousarray(table["content"])).hex(), **gathered},
-            }
-            version = manifest.version_of(document)
+            version, document, table, merged = self._content(files)
             attributes = {"name": self.plan.name, "version": version, "classes": list(self.plan.classes)}
             metadata = arrays.metadata_files(self.plan, {"duskflow": attributes})
             small = {f"{GROUP}/{name}": data for name, data in metadata.items()}
@@ -226,12 +236,24 @@ class Build:
             self.store.write(f"{self.key}/{MANIFEST}", pretty_json(seal(document)))
         return version
 
-    def _gather(self, files: dict[str, Any]) -> tuple[np.ndarray, dict[str, str], dict[str, Any]]:
+    def _content(
+        self, files: dict[str, Any], *, dry: bool = False
+    ) -> tuple[str, dict[str, Any], np.ndarray, dict[str, Any]]:
+        """The version, the fields that it is made of, the table of shards and the statistics."""
+        table, gathered, merged = self._gather(files, dry)
+        fields = self.plan.to_json()
+        document: dict[str, Any] = {
+            **{name: fields[name] for name in manifest.CONTENT if name in fields},
+            "content": {"shards": hash_bytes(np.ascontiguousarray(table["content"])).hex(), **gathered},
+        }
+        return manifest.version_of(document), document, table, merged
+
+    def _gather(self, files: dict[str, Any], dry: bool) -> tuple[np.ndarray, dict[str, str], dict[str, Any]]:
         """Read every record in order; write the columns; give the table, the columns' hashes and the statistics."""
         shards = self.plan.layout.shards
         table = np.empty(shards, manifest.SHARD_TABLE)
         writers = {
-            variable.name: ColumnWriter(self.store, self.key, variable, self.plan.layout.count)
+            variable.name: ColumnWriter(self.store, self.key, variable, self.plan.layout.count, dry=dry)
             for variable in columns(self.plan.ragged)
         }
         merger = statistics.Merger()

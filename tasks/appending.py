@@ -44,10 +44,12 @@ def append_recipe(recipe: dict[str, Any], builds: list[str], by: str) -> dict[st
     return {**recipe, "step": "append", "version": VERSION, "after": builds, "by": by}
 
 
-def continues(location: str, document: dict[str, Any], recipe: dict[str, Any]) -> bool:
-    """Whether a dataset's version was ingested with the same seed, split and layout, so that it can grow."""
-    first = read_manifest(store_of(location), f"{BUILDS}/{document['parts'][0]['build']}")["recipe"]
-    return all(first.get(name) == recipe[name] for name in ("split", "seed", "layout"))
+def continues(location: str, document: dict[str, Any], recipe: dict[str, Any], source: Any) -> bool:
+    """Whether a dataset's version can grow: ingested with the same seed, split and layout, and kept in the same way."""
+    first = read_manifest(store_of(location), f"{BUILDS}/{document['parts'][0]['build']}")
+    kept = first["kind"] == "images" and first["slot_bytes"] is not None
+    same = all(first["recipe"].get(name) == recipe[name] for name in ("split", "seed", "layout"))
+    return same and kept == bool(getattr(source, "keeps_files", False))
 
 
 def append(
@@ -98,7 +100,7 @@ def append(
     options: dict[str, Any] = {"split": split, "seed": seed, "layout": layout, "name": name, "label": label}
     recipe = ingest_recipe(source, split, seed, layout)
     current = open_dataset(folder) if is_dataset(folder) else None
-    if current is None or not continues(folder, current.document, recipe):
+    if current is None or not continues(folder, current.document, recipe, source):
         return ingest(source, folder, client, **options, start=start, advance=advance, retries=retries)
     builds = [part.build for part in current.parts]
     if current.document["notes"].get("source") == recipe["source"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from distributed import Client
 from storage import records
 from storage.arrays import data_key
 from storage.dataset import Dataset, open_dataset
-from storage.documents import GROUP, MANIFEST, PLAN, SHARDS, STAMPS
+from storage.documents import BUILDS, GROUP, MANIFEST, PLAN, SHARDS, STAMPS
 from storage.durable import encode_json
 from storage.errors import StorageError, clear_write_errors
 from storage.layout import columns
@@ -24,7 +25,7 @@ from storage.shards import encode_shard
 from storage.stamps import file_stamps
 from storage.stores import locate, store_of
 from storage.verification import Problem, verify_part
-from storage.versions import latest, publish, version_key, version_numbers
+from storage.versions import latest, publish, read_version, restore_version, version_key, version_numbers
 from storage.writer import Build
 from tasks.appending import new_positions, plan_append
 from tasks.building import Produce, Reporting, Work, run_shards
@@ -70,40 +71,54 @@ def repair(works: Iterable[Work], client: Client, *, label: str = "repair", retr
     StorageError
         If the source or noise no longer gives the bytes that were committed; nothing sound is overwritten.
     """
-    location, expected = "", None
-    builds: list[str] = []
+    wanted: _Wanted | None = None
+    done: list[str] = []
     found: list[Problem] = []
     shards: list[int] = []
     for work in works:
-        if not builds:
-            location = work.build.dataset
-            expected = _expected_version(location)
-        builds.append(work.build.plan.key)
+        wanted = wanted or _Wanted.of(work.build.dataset)
+        key = work.build.plan.key
+        if wanted.versions and key not in wanted.versions:
+            continue  # of a part that this dataset does not have yet: a run will make it
         problems = _problems(work, client)
         found += problems
-        shards += _repair_part(work, problems, client, Reporting(label), retries)
+        shards += _repair_part(work, problems, wanted.versions.get(key), client, Reporting(label), retries)
         if problems and (left := _problems(work, client)):
-            raise StorageError(f"{location}: {len(left)} problems are left after the repair, first: {left[0]}")
-    publish(location, builds)
-    dataset = open_dataset(location)
-    if expected is not None and dataset.version != expected:
+            raise StorageError(f"{wanted.location}: {len(left)} problems are left after the repair, first: {left[0]}")
+        done.append(key)
+    if wanted is None or not done or set(wanted.versions) - set(done):
         raise StorageError(
-            f"{location}: the repaired dataset has version {dataset.version[:12]}, not {expected[:12]}: its source or "
-            "noise has changed, and this is another dataset"
+            f"{wanted.location if wanted else 'the dataset'} was made from another state of its source or noise, or "
+            "with another seed; restore that, or run the pipeline to make it anew"
         )
+    if wanted.damaged is not None:
+        restore_version(wanted.location, wanted.damaged, done)
+        found.append(Problem("", version_key(wanted.damaged), f"damaged version {wanted.damaged}"))
+    elif not wanted.versions:
+        publish(wanted.location, done)
     files = [problem.name for problem in found if problem.shard is None]
-    return Repair(location, dataset.version, tuple(sorted(set(shards))), tuple(files), tuple(found))
+    version = open_dataset(wanted.location).version
+    return Repair(wanted.location, version, tuple(sorted(set(shards))), tuple(files), tuple(found))
 
 
-def _expected_version(location: str) -> str | None:
-    """The version that readers see. A damaged document is taken away: publishing writes it anew."""
-    store = store_of(location)
-    try:
-        document = latest(store)
-    except StorageError:
-        store.remove(version_key(version_numbers(store)[-1]))
-        return None
-    return document["version"] if document else None
+@dataclass(frozen=True)
+class _Wanted:
+    """What a dataset must be again."""
+
+    location: str
+    versions: dict[str, str]
+    """The version of each of its builds, by key; empty if nothing says so."""
+    damaged: int | None = None
+    """Number of the last version, if its document is damaged."""
+
+    @classmethod
+    def of(cls, location: str) -> _Wanted:
+        store = store_of(location)
+        try:
+            document = latest(store)
+        except StorageError:
+            return cls(location, {}, version_numbers(store)[-1])
+        return cls(location, {part["build"]: part["version"] for part in document["parts"]} if document else {})
 
 
 def _part(build: Build) -> tuple[Part, Problem | None]:
@@ -124,7 +139,9 @@ def _problems(work: Work, client: Client) -> list[Problem]:
     return [fault, *(problem for problem in verify_part(part, client=client) if problem.shard is not None)]
 
 
-def _repair_part(work: Work, problems: list[Problem], client: Client, reporting: Reporting, retries: int) -> list[int]:
+def _repair_part(
+    work: Work, problems: list[Problem], expected: str | None, client: Client, reporting: Reporting, retries: int
+) -> list[int]:
     """Rewrite what is damaged of one build; give the numbers of its rewritten shards."""
     build, store = work.build, work.build.store
     damaged = sorted({problem.shard for problem in problems if problem.shard is not None})
@@ -140,6 +157,14 @@ def _repair_part(work: Work, problems: list[Problem], client: Client, reporting:
     if damaged:
         mend = _Mend({} if table is None else {n: (int(table["bytes"][n]), bytes(table["hash"][n])) for n in damaged})
         run_shards(work, np.array(damaged), mend, client, reporting, retries=retries)
+    sound = Part(build.dataset, build.plan.key).version if _part(build)[1] is None else None
+    expected = expected or sound
+    # Before the columns and the manifest are touched: the records must be those of this version.
+    if problems and expected is not None and (version := build.version_of_records()) != expected:
+        raise StorageError(
+            f"{build.dataset}/{build.key}: repaired, it has version {version[:12]}, not {expected[:12]}; "
+            "its source or noise has changed (labels or splits?); restore it, or a copy of the dataset"
+        )
     if any(problem.shard is None for problem in problems):
         attachments = dict(work.attachments)
         if not attachments and not any(problem.name == STAMPS for problem in problems):
@@ -219,13 +244,36 @@ def _earlier(folder: str, builds: list[str], number: int) -> Dataset:
 
 
 def _builds_of(folder: str) -> list[str]:
-    """Keys of the builds of the last version that can be read."""
+    """Keys of the builds of the version that readers see; if its document is damaged, of what it must have been."""
     store = store_of(folder)
     try:
         document = latest(store)
     except StorageError:
-        document = None
+        return _lost_builds(folder)
     return [part["build"] for part in document["parts"]] if document else []
+
+
+def _lost_builds(folder: str) -> list[str]:
+    """The builds of a version whose document is lost: those that are finished and that no other version names.
+
+    An appended build knows the builds that it was appended to.
+    """
+    store, named, chains = store_of(folder), [], []
+    for number in version_numbers(store)[:-1]:
+        with suppress(StorageError):
+            named.append([part["build"] for part in read_version(store, number)["parts"]])
+    for build in store.children(BUILDS):
+        with suppress(StorageError, FileNotFoundError):
+            chains.append([*Part(folder, build).plan.recipe.get("after", []), build])
+    lost = [chain for chain in chains if chain not in named]
+    # Of an append after an append the shorter chain may be one that prune took the version of.
+    lost = [chain for chain in lost if not any(other[: len(chain)] == chain and other != chain for other in lost)]
+    if len(lost) != 1:
+        raise StorageError(
+            f"the last version of {folder} is damaged, and {len(lost)} lists of builds could be it; restore "
+            f"{version_key(version_numbers(store)[-1])} there from a copy, or remove it to go back to the one before"
+        )
+    return lost[0]
 
 
 def _by(folder: str, key: str) -> str:

@@ -230,7 +230,7 @@ def test_read_version__damaged_document_is_named(location, store, keys, damage):
         lambda: publish(location, keys),
         lambda: storage.open_dataset(location),
     ):
-        with pytest.raises(StorageError, match=r"damaged version .*versions/000002.json: .*; delete it and run again"):
+        with pytest.raises(StorageError, match=r"damaged version .*versions/000002.json: .*; run `duskflow repair`"):
             ask()
     assert storage.open_dataset(location, 1).number == 1  # the old one is none the worse
     store.remove(version_key(2))
