@@ -127,3 +127,22 @@ def test_prune_root__refuses_while_a_run_goes_on(client, tmp_path):
         prune_root(tmp_path, apply=True)
     with pytest.raises(ValueError, match="expected to keep 1 or more"):
         prune_root(tmp_path, keep=0)
+
+
+def test_prune_root__of_a_pipelines_datasets_alone(client, tmp_path):
+    night(60).run(tmp_path, client)
+    for path in (tmp_path / "nightly" / "datasets", tmp_path / "nightly" / "datasets" / "clean"):
+        with pytest.raises(ValueError, match=r"expected an output folder or a pipeline's, received .*; prune that"):
+            prune_root(path, apply=True)
+
+
+def test_run__kept_in_another_way_ingests_anew(client, tmp_path):
+    from PIL import Image
+
+    for i in range(12):
+        (tmp_path / "photos" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[i]).save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png")
+    for keep in ("pixels", "files"):
+        source = sources.ImageFolder(tmp_path / "photos", size=(8, 8), mode="L", keep=keep)
+        run = Pipeline(name="photos", source=source, grow="content").run(tmp_path / "out", client)
+        assert run.record["datasets"][0]["count"] == 12

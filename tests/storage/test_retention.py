@@ -8,7 +8,8 @@ import pytest
 import storage
 from storage import StorageError
 from storage.retention import catalog, find_datasets, prune
-from storage.versions import publish
+from storage.stores import store_of
+from storage.versions import publish, version_key
 from storage.writer import Build
 
 
@@ -105,3 +106,30 @@ def test_prune__wrong_use(grown, tmp_path):
         prune(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="found nothing at"):
         find_datasets(tmp_path / "nothing")
+
+
+def test_prune__versions_of_the_same_content_count_once(grown):
+    location, keys, contents = grown
+    for night in range(5):
+        publish(location, keys[2:], notes={"source": str(night)})
+    assert len({entry.version for entry in catalog(location)}) == 4
+    assert prune(location, keep=3, apply=True).versions == (1,)
+    check(location, contents)
+
+
+def test_tag__holds_to_the_content(grown):
+    location, keys, _ = grown
+    storage.tag(location, "paper", 4)
+    store_of(location).remove(version_key(4))
+    publish(location, keys[:1])  # takes the number
+    with pytest.raises(StorageError, match=r"tag 'paper' of .* names version 4 .* not there any more"):
+        storage.open_dataset(location, "paper")
+
+
+def test_begin__data_that_is_gone_is_written_again(image_build):
+    build, shards = image_build()
+    build.begin()
+    for number in (0, 1):
+        build.write_shard(number, shards[number])
+    build.store.remove(f"{build.key}/data.zarr/images/c.1.0.0.0")
+    assert build.begin().tolist() == [1, 2]

@@ -146,3 +146,39 @@ def test_repair__a_part_whose_source_has_grown_since(workers, tmp_path, part):
         path.write_text(path.read_text() + "!")
     with pytest.raises(StorageError, match=r"are gone from .* or changed; restore them"):
         mend(sources.TextFolder(root), folder, workers)
+
+
+def test_repair__of_a_grown_datasets_last_version(workers, tmp_path):
+    # Its document says which builds it is made of; without it they must be found, and not rolled back.
+    folder = tmp_path / "clean"
+    for count in (30, 45, 60):
+        source = sources.Arrays(images=PIXELS[:count], labels=np.arange(count) % 3)
+        dataset = append(source, str(folder), workers, by="content", **OPTIONS)
+    flip(folder / "versions" / "000003.json")
+    fixed = mend(source, folder, workers)
+    assert (fixed.version, fixed.shards) == (dataset.version, ())
+    assert storage.open_dataset(folder).number == 3
+    assert storage.verify(folder).ok
+
+
+def test_repair__other_labels_change_nothing(workers, tmp_path):
+    folder = tmp_path / "clean"
+    dataset = ingest(source_of("images"), str(folder), workers, **OPTIONS)
+    build = folder / "builds" / dataset.parts[0].build
+    (build / "records" / "000002").write_bytes(b"damaged")
+    manifest, labels = (build / "manifest.json").read_bytes(), (build / "data.zarr" / "labels" / "c.0").read_bytes()
+
+    class Relabelled(sources.Arrays):
+        def fingerprint(self):
+            return source_of("images").fingerprint()
+
+        def labels(self):
+            return (super().labels() + 1) % 3
+
+    with pytest.raises(StorageError, match=r"repaired, it has version|was made from another state"):
+        mend(Relabelled(images=PIXELS, labels=np.arange(60) % 3), folder, workers)
+    assert (build / "manifest.json").read_bytes() == manifest
+    assert (build / "data.zarr" / "labels" / "c.0").read_bytes() == labels
+    assert storage.open_dataset(folder).version == dataset.version
+    assert mend(source_of("images"), folder, workers).version == dataset.version
+    assert storage.verify(folder).ok
