@@ -115,8 +115,10 @@ class Build:
             return
         folder, _, name = arrays.data_key(self.plan, 0).rpartition("/")
         rest = name.removeprefix("c.0")
+        # Records first: whoever commits a shard meanwhile has written its data before its record.
+        committed = self.store.children(f"{self.key}/{records.FOLDER}")
         data = set(self.store.children(f"{self.key}/{GROUP}/{folder}"))
-        for record in self.store.children(f"{self.key}/{records.FOLDER}"):
+        for record in committed:
             if record.isdigit() and f"c.{int(record)}{rest}" not in data:
                 self.store.remove(f"{self.key}/{records.FOLDER}/{record}")
 
