@@ -17,7 +17,7 @@ def hash_bytes(*pieces: Buffer) -> bytes:
     """Digest of pieces as if they were one, 32 bytes."""
     total = blake3()
     for piece in pieces:
-        total.update(memoryview(piece).cast("B") if isinstance(piece, np.ndarray) and piece.size else bytes_of(piece))
+        total.update(bytes_of(piece))
     return total.digest()
 
 

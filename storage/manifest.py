@@ -35,14 +35,14 @@ def encode_table(table: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def decode_table(data: bytes) -> np.ndarray:
-    """Undo `encode_table`."""
+def decode_table(data: bytes, dtype: np.dtype = SHARD_TABLE) -> np.ndarray:
+    """Undo `encode_table`; refuses a table of another type."""
     try:
         table: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python, and fails in as many ways
         raise ValueError(f"not an array of NumPy ({type(error).__name__})") from error
-    if table.dtype != SHARD_TABLE:
-        raise ValueError(f"expected a table of {SHARD_TABLE}, found {table.dtype}")
+    if table.dtype != dtype:
+        raise ValueError(f"expected a table of {dtype}, found {table.dtype}")
     return table
 
 

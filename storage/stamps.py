@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +9,7 @@ from blake3 import blake3
 
 from storage.documents import STAMPS
 from storage.errors import StorageError
+from storage.manifest import decode_table, encode_table
 from storage.part import Part
 
 STAMP = np.dtype("V16")
@@ -23,9 +23,7 @@ def stamp(pieces: Iterable[bytes | memoryview | np.ndarray]) -> np.ndarray:
 
 def encode_stamps(stamps: np.ndarray) -> bytes:
     """Encode as an ``.npy`` file."""
-    out = io.BytesIO()
-    np.lib.format.write_array(out, np.ascontiguousarray(stamps, STAMP), version=(1, 0), allow_pickle=False)
-    return out.getvalue()
+    return encode_table(np.ascontiguousarray(stamps, STAMP))
 
 
 def file_stamps(part: Part) -> np.ndarray | None:
@@ -33,10 +31,8 @@ def file_stamps(part: Part) -> np.ndarray | None:
     if STAMPS not in part.manifest["files"]:
         return None
     try:
-        stamps: np.ndarray = np.lib.format.read_array(
-            io.BytesIO(part.store.read(f"{part.key}/{STAMPS}")), allow_pickle=False
-        )
-        if stamps.dtype == STAMP and stamps.shape == (part.layout.count,):
+        stamps = decode_table(part.store.read(f"{part.key}/{STAMPS}"), STAMP)
+        if stamps.shape == (part.layout.count,):
             return stamps
     except (FileNotFoundError, ValueError):
         pass

@@ -151,9 +151,9 @@ def _repair_part(
             store.remove(f"{build.key}/{problem.name}")  # nothing of this build, and it misleads who reads the group
     sound_table = not {problem.name for problem in problems} & {SHARDS, MANIFEST}
     table = Part(build.dataset, build.plan.key).table if sound_table else None
-    document = encode_json(canonical(build.plan.to_json()) + "\n")
-    with clear_write_errors(f"{build.dataset}/{build.key}"):
-        store.write(f"{build.key}/{PLAN}", document)
+    if any(problem.name in (PLAN, MANIFEST) for problem in problems):  # without a manifest nobody looks at the plan
+        with clear_write_errors(f"{build.dataset}/{build.key}"):
+            store.write(f"{build.key}/{PLAN}", encode_json(canonical(build.plan.to_json()) + "\n"))
     if damaged:
         mend = _Mend({} if table is None else {n: (int(table["bytes"][n]), bytes(table["hash"][n])) for n in damaged})
         run_shards(work, np.array(damaged), mend, client, reporting, retries=retries)
