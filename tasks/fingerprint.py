@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -181,12 +182,22 @@ def _class_code(kind: type) -> str:
 def _source(kind: Any) -> str:
     code = getattr(inspect.unwrap(getattr(kind, "__func__", kind)), "__code__", None)
     try:
-        text = inspect.getsource(kind)
+        text = _text(kind)
     except (OSError, TypeError):  # compiled, or typed into an interpreter
         return digest(_code(code))[:16] if code else _name(kind)
     if code and "<lambda>" in code.co_qualname:
         text += digest(_code(code))  # the source of a lambda is its whole line, which may hold others
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _text(kind: Any) -> str:
+    # Until Python 3.12 the source of a class is found by parsing its file, and the parser counts its depth for all
+    # threads together: a task that fails in another thread at that moment (its traceback is parsed for the ^ marks)
+    # makes it raise SystemError (CPython issue 106905).
+    for _ in range(9):
+        with contextlib.suppress(SystemError):
+            return inspect.getsource(kind)
+    return inspect.getsource(kind)
 
 
 def _code(code: CodeType) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 
 import dask.config
@@ -17,6 +18,12 @@ from pipeline import config, machine
 # The same examples in every run: a failure found once stays found. Times vary with the machine, so no deadline.
 hypothesis.settings.register_profile("duskflow", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("duskflow")
+
+# Workers in threads of the test's own process: tasks that fail at the same time would parse their tracebacks for the
+# ^ marks at the same time, which until Python 3.12 can end in a SystemError (CPython issue 106905). Worker processes get
+# PYTHONNODEBUGRANGES from dask-config.yaml; here the interpreter runs already.
+if hasattr(traceback, "_extract_caret_anchors_from_line_segment"):
+    traceback._extract_caret_anchors_from_line_segment = lambda segment: None
 
 PROGRAMS = {"slurm": ("sbatch", "slurmctld", "munged"), "browser": ("chromium|chromium-browser|google-chrome",)}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import inspect
 import json
 import os
 import subprocess
@@ -371,3 +372,20 @@ def test_code_version__without_source():
     one, other, again = (code_version(namespace["f"]) for namespace in namespaces)
     assert one == again
     assert one != other
+
+
+def test_code_version__while_another_thread_parses(monkeypatch):
+    class Plain:
+        pass
+
+    expected, answers = fingerprint._source(Plain), iter([SystemError("AST constructor recursion depth mismatch")] * 3)
+    whole = inspect.getsource
+
+    def sometimes(kind):
+        for error in answers:
+            raise error
+        return whole(kind)
+
+    monkeypatch.setattr(inspect, "getsource", sometimes)
+    assert fingerprint._source(Plain) == expected
+    assert next(answers, None) is None
