@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copyreg
 import contextlib
+import copyreg
 import functools
 import hashlib
 import inspect

@@ -20,8 +20,8 @@ hypothesis.settings.register_profile("duskflow", derandomize=True, deadline=None
 hypothesis.settings.load_profile("duskflow")
 
 # Workers in threads of the test's own process: tasks that fail at the same time would parse their tracebacks for the
-# ^ marks at the same time, which until Python 3.12 can end in a SystemError (CPython issue 106905). Worker processes get
-# PYTHONNODEBUGRANGES from dask-config.yaml; here the interpreter runs already.
+# ^ marks at the same time, which until Python 3.12 can end in a SystemError (CPython issue 106905). Worker processes
+# get PYTHONNODEBUGRANGES from dask-config.yaml; here the interpreter runs already.
 if hasattr(traceback, "_extract_caret_anchors_from_line_segment"):
     traceback._extract_caret_anchors_from_line_segment = lambda segment: None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import NoReturn
 
-from tasks.noise.images import Gaussian, SaltAndPepper
+from tasks.noise.pixels import Gaussian, SaltAndPepper
 from tasks.noise.protocol import Noise, slug_of
 from tasks.noise.texts import CharacterSwap, WordDrop
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-
-SEVERITIES = (1, 2, 3, 4, 5)
 
 
 @runtime_checkable
@@ -29,37 +26,6 @@ class Noise(Protocol):
     def __call__(self, samples: Any, ids: np.ndarray, seed: int = 0, epoch: int = 0) -> Any:
         """Return noisy copies of the samples."""
         ...
-
-
-def choose(noise: object, name: str, value: Any, severity: Any, table: tuple[float, ...], high: float) -> float:
-    """Give the strength of a noise, by its parameter or by severity.
-
-    What was given is kept as a plain number: ``numpy.int64(3)`` prints and names its dataset like 3.
-
-    Raises
-    ------
-    ValueError
-        If both or neither are given, or out of range.
-    """
-    kind = type(noise).__name__
-    if (value is None) == (severity is None):
-        given = "both" if severity is not None else "neither"
-        raise ValueError(f"expected {kind}(severity=1..5) or {kind}({name}=...), received {given}")
-    if severity is not None:
-        if isinstance(severity, bool) or not isinstance(severity, Integral) or severity not in SEVERITIES:
-            raise ValueError(f"expected a severity of 1, 2, 3, 4 or 5 for {kind}, received {severity!r}")
-        object.__setattr__(noise, "severity", int(severity))
-        return table[int(severity) - 1]
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= high:
-        raise ValueError(f"expected {kind} with {name} above 0 and at most {high:g}, received {value!r}")
-    object.__setattr__(noise, name, float(value))
-    return float(value)
-
-
-def written(noise: object, name: str, value: float | None, severity: int | None) -> str:
-    """Print a noise the way it was written."""
-    inside = f"severity={severity}" if severity is not None else f"{name}={value!r}"
-    return f"{type(noise).__name__}({inside})"
 
 
 def printed(noise: object) -> str:

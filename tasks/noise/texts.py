@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from storage.keyed import key_of, uniforms
-from tasks.noise.protocol import check_texts, choose, written
+from storage.keyed import uniforms
+from tasks.noise.graded import Parameter, TextNoise
 
 _WORDS = re.compile(r"\S+")
 _JOINER = "\u200d"
@@ -44,8 +43,8 @@ def _attached(text: str, i: int) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class CharacterSwap:
+@dataclass(frozen=True, repr=False)
+class CharacterSwap(TextNoise):
     """Swap neighbouring letters or digits inside words, as typing errors do.
 
     Parameters
@@ -62,42 +61,19 @@ class CharacterSwap:
     is never swapped, so none is torn apart. Length, white space and the characters themselves stay the same.
     """
 
-    kind: ClassVar[str] = "texts"
-    version: ClassVar[int] = 1
-    growth: ClassVar[float] = 1.0
-    severity: int | None = None
+    version = 1
+    parameters = (Parameter("rate"),)
+    severities = (0.02, 0.05, 0.10, 0.15, 0.25)
     _: KW_ONLY
     rate: float | None = None
-    _rate: float = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        table = (0.02, 0.05, 0.10, 0.15, 0.25)
-        object.__setattr__(self, "_rate", choose(self, "rate", self.rate, self.severity, table, 1.0))
-
-    def __repr__(self) -> str:
-        return written(self, "rate", self.rate, self.severity)
-
-    def __call__(self, samples: Sequence[str], ids: np.ndarray, seed: int = 0, epoch: int = 0) -> list[str]:
-        """Swap characters.
-
-        Parameters
-        ----------
-        samples : sequence of str, length n
-        ids : ndarray of int, shape (n,)
-        seed, epoch : int
-
-        Returns
-        -------
-        list of str, length n
-        """
-        ids = check_texts(samples, ids)
-        key = key_of(seed, "character swap", epoch)
+    def _noisy(self, samples: Sequence[str], ids: np.ndarray, key: int) -> list[str]:
         return [self._swap(text, key, sample) for text, sample in zip(samples, ids.tolist(), strict=True)]
 
     def _swap(self, text: str, key: int, sample: int) -> str:
         if len(text) < 2:
             return text
-        chosen = np.flatnonzero(_draws(key, sample, len(text) - 1) < self._rate)
+        chosen = np.flatnonzero(_draws(key, sample, len(text) - 1) < self.strength[0])
         characters = list(text)
         free = 0
         for i in chosen.tolist():
@@ -109,8 +85,8 @@ class CharacterSwap:
         return "".join(characters)
 
 
-@dataclass(frozen=True)
-class WordDrop:
+@dataclass(frozen=True, repr=False)
+class WordDrop(TextNoise):
     """Drop words.
 
     Parameters
@@ -126,36 +102,13 @@ class WordDrop:
     stays (the one with the largest draw), so a text that held words never becomes empty.
     """
 
-    kind: ClassVar[str] = "texts"
-    version: ClassVar[int] = 1
-    growth: ClassVar[float] = 1.0
-    severity: int | None = None
+    version = 1
+    parameters = (Parameter("rate"),)
+    severities = (0.05, 0.10, 0.20, 0.30, 0.50)
     _: KW_ONLY
     rate: float | None = None
-    _rate: float = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        table = (0.05, 0.10, 0.20, 0.30, 0.50)
-        object.__setattr__(self, "_rate", choose(self, "rate", self.rate, self.severity, table, 1.0))
-
-    def __repr__(self) -> str:
-        return written(self, "rate", self.rate, self.severity)
-
-    def __call__(self, samples: Sequence[str], ids: np.ndarray, seed: int = 0, epoch: int = 0) -> list[str]:
-        """Drop words.
-
-        Parameters
-        ----------
-        samples : sequence of str, length n
-        ids : ndarray of int, shape (n,)
-        seed, epoch : int
-
-        Returns
-        -------
-        list of str, length n
-        """
-        ids = check_texts(samples, ids)
-        key = key_of(seed, "word drop", epoch)
+    def _noisy(self, samples: Sequence[str], ids: np.ndarray, key: int) -> list[str]:
         return [self._drop(text, key, sample) for text, sample in zip(samples, ids.tolist(), strict=True)]
 
     def _drop(self, text: str, key: int, sample: int) -> str:
@@ -163,7 +116,7 @@ class WordDrop:
         if not starts:
             return text
         draws = _draws(key, sample, len(starts))
-        keep = draws >= self._rate
+        keep = draws >= self.strength[0]
         keep[np.argmax(draws)] = True
         edges = [*starts, len(text)]
         kept = (text[edges[i] : edges[i + 1]] for i in np.flatnonzero(keep).tolist())

@@ -221,7 +221,7 @@ class TestParameters:
 
     def test_the_parameter_of_a_severity_gives_the_same_bytes(self, kind, name):
         by_severity = kind(severity=3)
-        by_value = kind(**{name: getattr(by_severity, f"_{name}")})
+        by_value = kind(**{name: by_severity.strength[0]})
         assert apply(by_value, range(12)) == apply(by_severity, range(12))
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tasks.noise import Gaussian, SaltAndPepper
-from tasks.noise.images import _normal_table
+from tasks.noise.pixels import _normal_table
 
 IDS = np.arange(4000)
 # Hendrycks and Dietterich 2019, published code of ImageNet-C: the scales of gaussian_noise and impulse_noise.

@@ -7,14 +7,13 @@ corruptions and perturbations", ICLR; table of their published code), where pixe
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 
-from storage.keyed import key_of, words
-from tasks.noise.protocol import check_images, choose, written
+from storage.keyed import words
+from tasks.noise.graded import ImageNoise, Parameter
 
 _ROWS = 128  # images of 28 x 28 per block: words, table and pixels stay in cache
 _LEVELS = 65_536
@@ -40,8 +39,8 @@ def _blocks(n: int, pixels: int) -> range:
     return range(0, n, max(1, _ROWS * 784 // max(pixels, 1)))
 
 
-@dataclass(frozen=True)
-class Gaussian:
+@dataclass(frozen=True, repr=False)
+class Gaussian(ImageNoise):
     """Additive Gaussian noise, clipped to [0, 255].
 
     Parameters
@@ -56,36 +55,14 @@ class Gaussian:
     Normal numbers come from a table of 65,536 quantiles (exact to one grey level; the tails end at 4.3 sigma).
     """
 
-    kind: ClassVar[str] = "images"
-    version: ClassVar[int] = 1
-    severity: int | None = None
+    version = 1
+    parameters = (Parameter("sigma"),)
+    severities = (0.08, 0.12, 0.18, 0.26, 0.38)
     _: KW_ONLY
     sigma: float | None = None
-    _sigma: float = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        table = (0.08, 0.12, 0.18, 0.26, 0.38)
-        object.__setattr__(self, "_sigma", choose(self, "sigma", self.sigma, self.severity, table, 1.0))
-
-    def __repr__(self) -> str:
-        return written(self, "sigma", self.sigma, self.severity)
-
-    def __call__(self, samples: np.ndarray, ids: np.ndarray, seed: int = 0, epoch: int = 0) -> np.ndarray:
-        """Add noise.
-
-        Parameters
-        ----------
-        samples : ndarray of uint8, shape (n, height, width, channel)
-        ids : ndarray of int, shape (n,)
-        seed, epoch : int
-
-        Returns
-        -------
-        ndarray of uint8, shape (n, height, width, channel)
-        """
-        ids = check_images(samples, ids)
-        key, table = key_of(seed, "gaussian", epoch), _normal_table(self._sigma)
-        pixels = math.prod(samples.shape[1:])
+    def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
+        table, pixels = _normal_table(self.strength[0]), math.prod(samples.shape[1:])
         flat = samples.reshape(len(samples), pixels)
         out = np.empty_like(flat)
         step = _blocks(len(flat), pixels).step
@@ -98,8 +75,8 @@ class Gaussian:
         return out.reshape(samples.shape)
 
 
-@dataclass(frozen=True)
-class SaltAndPepper:
+@dataclass(frozen=True, repr=False)
+class SaltAndPepper(ImageNoise):
     """Impulse noise: pixels become 0 or 255, with equal chance; all channels of a pixel together.
 
     Parameters
@@ -110,40 +87,18 @@ class SaltAndPepper:
         Share of pixels that are replaced, up to 1 (to a step of 1 / 32,768).
     """
 
-    kind: ClassVar[str] = "images"
-    version: ClassVar[int] = 1
-    severity: int | None = None
+    version = 1
+    parameters = (Parameter("amount"),)
+    severities = (0.03, 0.06, 0.09, 0.17, 0.27)
     _: KW_ONLY
     amount: float | None = None
-    _amount: float = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        table = (0.03, 0.06, 0.09, 0.17, 0.27)
-        object.__setattr__(self, "_amount", choose(self, "amount", self.amount, self.severity, table, 1.0))
-
-    def __repr__(self) -> str:
-        return written(self, "amount", self.amount, self.severity)
-
-    def __call__(self, samples: np.ndarray, ids: np.ndarray, seed: int = 0, epoch: int = 0) -> np.ndarray:
-        """Replace pixels.
-
-        Parameters
-        ----------
-        samples : ndarray of uint8, shape (n, height, width, channel)
-        ids : ndarray of int, shape (n,)
-        seed, epoch : int
-
-        Returns
-        -------
-        ndarray of uint8, shape (n, height, width, channel)
-        """
-        ids = check_images(samples, ids)
-        key = key_of(seed, "salt and pepper", epoch)
+    def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
         n, height, width, channels = samples.shape
         pixels = height * width
         out = samples.copy().reshape(n, pixels, channels)
         # The 16 random bits of a pixel: the lowest 2k values are hit, even ones black and odd ones white.
-        hits = 2 * round(self._amount * _LEVELS / 2)
+        hits = 2 * round(self.strength[0] * _LEVELS / 2)
         step = _blocks(n, pixels).step
         for low in _blocks(n, pixels):
             lanes = words(key, ids[low : low + step], math.ceil(pixels / 4)).view(np.uint16)[:, :pixels]
