@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.pipeline import Pipeline
+from pipeline.robustness import Robustness
 
 if TYPE_CHECKING:
     from pipeline.cluster import connect
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.split import Split
 
 _HOME = {"connect": "pipeline.cluster", "Run": "pipeline.run", "Split": "tasks.split"}
-__all__ = ["Pipeline", "Run", "Split", "connect"]
+__all__ = ["Pipeline", "Robustness", "Run", "Split", "connect"]
 
 
 def __getattr__(name: str) -> Any:

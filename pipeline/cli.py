@@ -1,4 +1,4 @@
-"""The command line: ``duskflow run FILE``, ``plan``, ``report``, ``doctor``; and `pipeline.dataset_commands`."""
+"""The command line: ``duskflow run FILE``, ``plan``, ``report``, ``doctor``; `dataset_commands`; `gallery.command`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dataset_commands import FAILED, dataset_commands
+from pipeline.gallery.command import gallery_command
 
 WRONG_USE, INTERRUPTED = 2, 130
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _root_option(report)
     report.add_argument("--output", type=Path, help="where to write it (default: <root>/report.html)")
     dataset_commands(command, _file_options)
+    gallery_command(command)
     doctor = command("doctor", _doctor, "Check this machine: versions, extras, disk, cluster, GPU.")
     _root_option(doctor)
     _config_option(doctor)

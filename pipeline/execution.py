@@ -20,12 +20,15 @@ from pipeline.folders import Folders
 from pipeline.lock import RunLock, check_root
 from pipeline.pipeline import Pipeline
 from pipeline.progress import Progress, Step
-from pipeline.steps import CLEAN, clean_state, layout_of, noise_state, step_fingerprint
+from pipeline.robustness import scored_steps
+from pipeline.steps import CLEAN, clean_state, layout_of, noise_state, seeded, step_fingerprint
+from pipeline.telling import headline, one_line, skipped_note
 from storage.dataset import Dataset, open_dataset
 from tasks.noise.protocol import slug_of
 
 if TYPE_CHECKING:
     from pipeline.run import Run
+    from tasks.features import Features
 
 log = logging.getLogger(__name__)
 TOPIC = "duskflow"
@@ -58,10 +61,15 @@ class Execution:
     records: dict[str, StepRecord] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fitted: dict[str, Any] = field(default_factory=dict)
+    """Methods that were fitted in this run and are needed once more."""
+    curves: dict[str, Any] | None = None
+    """What was found of robustness, if it was asked for."""
     bars: dict[str, Step] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the run was interrupted."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _features: Features | None = None
 
     @contextmanager
     def step(self, name: str, kind: str) -> Iterator[StepRecord]:
@@ -83,6 +91,10 @@ class Execution:
                 self.progress.message(f"{name:<40} FAILED: {record.error}")
         finally:
             record.seconds = (datetime.now(UTC) - begun).total_seconds()
+
+    def skip(self, name: str, kind: str, why: str) -> None:
+        """Record a step that could not be tried."""
+        self.records[name] = StepRecord(name, kind, status="skipped", error=why)
 
     def bar(self, name: str, total: int | None, unit: str, done: int = 0) -> Step:
         """Show a step's progress; `done` units were there before."""
@@ -117,7 +129,6 @@ class Execution:
         """Ingest, then add the noises side by side. Without the clean data there is nothing to go on with."""
         from tasks.appending import append
         from tasks.ingest import ingest
-        from tasks.noising import add_noise
 
         settings, pipeline = config.settings(), self.pipeline
         state = clean_state(pipeline, self.folders, settings)
@@ -136,25 +147,33 @@ class Execution:
         if empty := [name for name, count in zip(clean.classes, counts, strict=True) if not count]:
             self.progress.message(f"no samples of {len(empty)} of {len(counts)} classes: {', '.join(empty[:5])}")
 
-        def make_noisy(noise: Any) -> None:
-            state = noise_state(pipeline, self.folders, noise, [part.version for part in clean.parts])
-            name = slug_of(noise)
-            self.make_dataset(name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options))
-
         if pipeline.noise:
             pool = ThreadPoolExecutor(len(pipeline.noise), "noise")
-            self.finish([pool.submit(make_noisy, noise) for noise in pipeline.noise], pool)
+            self.finish([pool.submit(self.make_noisy, noise) for noise in pipeline.noise], pool)
         # The pipeline's order, not the order in which the noises happened to finish.
         names = [CLEAN, *(slug_of(noise) for noise in pipeline.noise)]
         self.datasets = {name: self.datasets[name] for name in names if name in self.datasets}
 
-    def make_results(self) -> None:
-        """Fit the methods and train the networks, all at the same time as far as workers allow."""
+    def make_noisy(self, noise: Any) -> None:
+        """Reuse a noisy copy of the clean data, or make it."""
+        from tasks.noising import add_noise
+
+        clean, name = self.datasets[CLEAN], slug_of(noise)
+        state = noise_state(self.pipeline, self.folders, noise, [part.version for part in clean.parts])
+        self.make_dataset(name, state, lambda **options: add_noise(clean, noise, label=f"noise {name}", **options))
+
+    def features(self) -> Features:
+        """How samples become rows of numbers for the methods; learnt once per run."""
         from tasks.features import Features
 
+        if self._features is None:
+            self._features = Features(self.datasets[CLEAN], n_features=config.settings().texts.features)
+        return self._features
+
+    def make_results(self) -> None:
+        """Fit the methods and train the networks, all at the same time as far as workers allow."""
         settings = config.settings()
         versions = {name: dataset.version for name, dataset in self.datasets.items()}
-        features = Features(self.datasets[CLEAN], n_features=settings.texts.features)
         parallel = settings.run.parallel_steps or 2
         # Networks wait for a GPU worker, not for a turn among the methods.
         methods = ThreadPoolExecutor(parallel, "method")
@@ -164,7 +183,7 @@ class Execution:
             is_method = step in self.pipeline.methods
             fingerprint = step_fingerprint(self.pipeline, step, versions, settings)
             pool, make = (methods, self.fit_method) if is_method else (networks, self.train_network)
-            jobs.append(pool.submit(self.make_result, label, step, fingerprint, make, features))
+            jobs.append(pool.submit(self.make_result, label, step, fingerprint, make, self.features()))
         self.finish(jobs, methods, networks)
 
     def finish(self, jobs: list[Future[None]], *pools: ThreadPoolExecutor) -> None:
@@ -210,14 +229,18 @@ class Execution:
         self.bar(label, 1 + len(self.datasets), "stages")
         # Each step has a thread of its own, and with it a context of its own: nothing to reset.
         task_label.set(label)
+        estimator = seeded(method, self.pipeline.seed)
         with self.client.as_current():
-            return evaluate_method(
-                seeded(method, self.pipeline.seed),
+            result = evaluate_method(
+                estimator,
                 self.datasets[CLEAN],
                 self.datasets,
                 features,
                 advance=lambda note: self.bars[label].advance(1, note),
             )
+        if self.pipeline.robustness is not None and result["task"] == "classification":
+            self.fitted[label] = estimator
+        return result
 
     def train_network(self, label: str, network: Any, fingerprint: str, features: Any) -> dict[str, Any]:
         """Train a network on a GPU worker and score it there."""
@@ -250,6 +273,7 @@ class Execution:
 def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -> Run:
     """Run a pipeline; see `Pipeline.run`."""
     from pipeline.cluster import connect
+    from pipeline.curve_run import make_curves
     from pipeline.record import write_run
     from pipeline.run import Run
 
@@ -271,30 +295,22 @@ def execute(pipeline: Pipeline, root: Path, client: distributed.Client | None) -
         execution.make_datasets()
         if CLEAN in execution.datasets:
             execution.make_results()
+            if pipeline.robustness is not None:
+                make_curves(execution)
         else:
             skip_rest(execution)
         return Run(write_run(execution))
 
 
-def skipped_note(pipeline: Pipeline) -> str:
-    """Say how many samples the source left out because it could not read them."""
-    describe = getattr(pipeline.source, "describe", None)
-    skipped = (describe() if describe else {}).get("skipped") or []
-    return (
-        f", {len(skipped):,} unreadable ones skipped: {skipped[0]}{', ...' if skipped[1:] else ''}" if skipped else ""
-    )
-
-
 def skip_rest(execution: Execution) -> None:
     """Record every step that could not be tried because there is no clean data."""
-    rest = [(slug_of(noise), "dataset") for noise in execution.pipeline.noise]
-    rest += [
-        (label, "method" if step in execution.pipeline.methods else "network")
-        for label, step in execution.pipeline.labels.items()
-    ]
+    pipeline = execution.pipeline
+    rest = [(slug_of(noise), "dataset") for noise in pipeline.noise]
+    rest += [(label, "method" if step in pipeline.methods else "network") for label, step in pipeline.labels.items()]
+    if pipeline.robustness is not None:
+        rest += [(f"robustness {label}", "robustness") for label in scored_steps(pipeline)]
     for name, kind in rest:
-        why = f"{CLEAN} failed: {execution.records[CLEAN].error}"
-        execution.records[name] = StepRecord(name, kind, status="skipped", error=why)
+        execution.skip(name, kind, f"{CLEAN} failed: {execution.records[CLEAN].error}")
 
 
 def check_placement(execution: Execution) -> None:
@@ -306,31 +322,3 @@ def check_placement(execution: Execution) -> None:
             f"expected a worker that declares a GPU for {len(execution.pipeline.networks)} networks, found none; "
             'use connect("local", gpu_workers=1), or start a worker with --resources "GPU=1"'
         )
-
-
-def seeded(method: Any, seed: int) -> Any:
-    """Copy an estimator with every unset ``random_state`` set to the pipeline's seed."""
-    from sklearn.base import clone
-
-    copy = clone(method)
-    unset = {
-        name: seed
-        for name, value in copy.get_params(deep=True).items()
-        if value is None and name.rpartition("__")[2] == "random_state"
-    }
-    return copy.set_params(**unset)
-
-
-def one_line(error: BaseException) -> str:
-    """Say an error in one line: its type where the text does not speak for itself."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def headline(result: dict[str, Any]) -> str:
-    """Say the first score of a result."""
-    scores = result.get("scores") or []
-    if not scores:
-        return ""
-    first = scores[0]
-    return f"{first['measure']} {first['value']:.4g} on {first['data']}"

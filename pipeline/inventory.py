@@ -150,7 +150,7 @@ def prune_root(
             for dataset in sorted(names):
                 pruned.add(dataset)
                 removed += _prune_dataset(dataset, keep, versions, unfinished, apply)
-            used = {result["folder"] for run in kept for result in run["results"]}
+            used = {entry["folder"] for run in kept for entry in [*run["results"], *run["steps"]]}
             steps = [step for step in sorted((folder / "steps").glob("*")) if f"steps/{step.name}" not in used]
             # Without any run nothing says which results are of use.
             removed += [_remove(found, apply) for found in [*runs[:-keep], *(steps if runs else [])]]
@@ -163,9 +163,9 @@ def prune_root(
 def _read_run(run: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads((run / RECORD).read_bytes())
-        return {name: document[name] for name in ("started", "datasets", "results")}
+        return {name: document[name] for name in ("started", "datasets", "results", "steps")}
     except FileNotFoundError:
-        return {"started": "", "datasets": [], "results": []}  # it never came to its end
+        return {"started": "", "datasets": [], "results": [], "steps": []}  # it never came to its end
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"damaged record of a run {run / RECORD}: {error}; remove that folder first") from error
 

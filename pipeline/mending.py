@@ -11,6 +11,7 @@ from pipeline import config
 from pipeline.folders import Folders
 from pipeline.lock import RunLock
 from pipeline.progress import Progress
+from pipeline.robustness import stored_noises
 from pipeline.steps import CLEAN, layout_of
 from storage.dataset import is_dataset, open_dataset
 from tasks.noise.protocol import slug_of
@@ -50,7 +51,7 @@ def repair_datasets(pipeline: Pipeline, root: Path, client: Client | None) -> li
         clean = folders.dataset(CLEAN)
         split, seed, layout = pipeline.split, pipeline.seed, layout_of(settings)
         mend(CLEAN, remake_source(pipeline.source, clean, client, split=split, seed=seed, layout=layout, name=CLEAN))
-        for noise in pipeline.noise:
+        for noise in stored_noises(pipeline):
             name = slug_of(noise)
             if is_dataset(folders.dataset(name)):
                 mend(name, plan_noise(open_dataset(clean), noise, folders.dataset(name), pipeline.seed))

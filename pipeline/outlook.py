@@ -21,7 +21,7 @@ class StepOutlook:
 
     name: str
     kind: str
-    """``dataset``, ``method`` or ``network``."""
+    """``dataset``, ``method``, ``network`` or ``robustness``."""
     state: str
     """``done``, ``partly done`` or ``missing``."""
     detail: str = ""
@@ -38,10 +38,10 @@ class Outlook:
         return iter(self.steps)
 
     def __str__(self) -> str:
-        width = max(len(step.name) for step in self.steps)
+        width, kinds = (max(len(getattr(step, part)) for step in self.steps) for part in ("name", "kind"))
         counts = {state: sum(step.state == state for step in self.steps) for state in (DONE, PARTLY, MISSING)}
         head = f"{self.pipeline}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
-        rows = [f"  {s.name:<{width}}  {s.kind:<8} {s.state:<12} {s.detail}".rstrip() for s in self.steps]
+        rows = [f"  {s.name:<{width}}  {s.kind:<{max(8, kinds)}} {s.state:<12} {s.detail}".rstrip() for s in self.steps]
         return "\n".join([head, *rows])
 
     @property
@@ -53,7 +53,9 @@ class Outlook:
 def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
     """Look at what is under the root; computes nothing and writes nothing."""
     from pipeline import config
+    from pipeline.curves import outlook_of_curves
     from pipeline.folders import Folders
+    from pipeline.robustness import stored_noises
     from pipeline.steps import CLEAN, DatasetState, clean_state, noise_state, step_fingerprint
 
     settings = config.load()
@@ -73,14 +75,14 @@ def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
     versions: dict[str, str] = {}
     if clean.version:
         versions[CLEAN] = clean.version
-    for noise in pipeline.noise:
+    for noise in stored_noises(pipeline):
         name = slug_of(noise)
         if not clean.version:
             steps.append(StepOutlook(name, "dataset", MISSING, "waits for clean"))
             continue
         state = noise_state(pipeline, folders, noise, clean.parts)
         steps.append(dataset(name, state))
-        if state.version:
+        if state.version and noise in pipeline.noise:
             versions[name] = state.version
     waiting = len(versions) <= len(pipeline.noise)
     for label, step in pipeline.labels.items():
@@ -91,4 +93,6 @@ def look_ahead(pipeline: Pipeline, root: Path) -> Outlook:
         fingerprint = step_fingerprint(pipeline, step, versions, settings)
         there = folders.read_result(label, fingerprint) is not None
         steps.append(StepOutlook(label, kind, DONE if there else MISSING))
+    if pipeline.robustness is not None:
+        steps += outlook_of_curves(pipeline, folders, settings, None if waiting else versions)
     return Outlook(pipeline.name, tuple(steps))

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.robustness import Robustness, check_robustness
 from tasks.noise.protocol import slug_of
 from tasks.split import Split
 
@@ -45,6 +46,8 @@ class Pipeline:
         What a run does when the source has changed. None: ingests all of it anew. Otherwise it ingests only samples
         that were not there before and appends them, in shards of their own; what was there keeps its id and split.
         New samples are told by the hash of their content, or by name, size and time of their files.
+    robustness : Robustness, optional
+        Kinds of noise under which every classifier is scored beside; see `pipeline.Robustness`.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Pipeline:
     split: Split = field(default_factory=Split)
     seed: int = 0
     grow: str | None = None
+    robustness: Robustness | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
@@ -95,6 +99,8 @@ class Pipeline:
             raise ValueError(
                 f"expected noises with names of their own other than 'clean', received {repeated or 'clean'}"
             )
+        if self.robustness is not None:
+            check_robustness(self)
 
     @property
     def labels(self) -> dict[str, Any]:

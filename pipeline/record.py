@@ -91,6 +91,7 @@ def write_run(execution: Execution) -> Path:
         "datasets": [_dataset_entry(execution, name, dataset) for name, dataset in execution.datasets.items()],
         "steps": [asdict(step) for step in execution.records.values()],
         "results": [execution.results[label] for label in order if label in execution.results],
+        "robustness": execution.curves,
     }
     durable.replace_json(folder / RECORD, record)
     write_leaderboard(record, folder / LEADERBOARD)

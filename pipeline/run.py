@@ -77,6 +77,25 @@ class Run:
 
         return leaderboard(self.record["results"], pipeline=self.record["pipeline"])
 
+    def robustness(self) -> pandas.DataFrame:
+        """Return the accuracy of every classifier under every noise, long form; empty if it was not asked for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns label, kind, noise, severity (0: clean data, without a noise), accuracy, and whether the rows were
+            denoised first.
+        """
+        from pipeline.corruption import curve_table
+
+        return curve_table(self.record.get("robustness"))
+
+    def corruption_errors(self) -> pandas.DataFrame:
+        """Return mCE, relative mCE and the corruption error of each noise, a row per classifier, most robust first."""
+        from pipeline.corruption import error_table
+
+        return error_table(self.record.get("robustness"))
+
     def dataset(self, name: str = "clean") -> xarray.Dataset:
         """Open one of the run's datasets, lazily.
 

@@ -126,3 +126,16 @@ def step_parts(step: Any) -> list[Any]:
     if hasattr(step, "get_params"):
         parts += [value for value in step.get_params(deep=True).values() if hasattr(value, "get_params")]
     return parts
+
+
+def seeded(method: Any, seed: int) -> Any:
+    """Copy an estimator with every unset ``random_state`` set to the pipeline's seed."""
+    from sklearn.base import clone
+
+    copy = clone(method)
+    unset = {
+        name: seed
+        for name, value in copy.get_params(deep=True).items()
+        if value is None and name.rpartition("__")[2] == "random_state"
+    }
+    return copy.set_params(**unset)

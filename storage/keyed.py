@@ -20,7 +20,7 @@ import numpy as np
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_BLOCK_WORDS = 16_384  # 128 KiB: the block and its scratch copy stay in the second-level cache
+_BLOCK_WORDS = 32_768  # 256 KiB: the block and its scratch copy stay in the second-level cache
 
 
 def key_of(*parts: int | str) -> int:
@@ -135,6 +135,65 @@ def uniforms(key: int, ids: np.ndarray, count: int) -> np.ndarray:
     ndarray of float64, shape (n, count)
     """
     return (words(key, ids, count) >> np.uint64(11)) * 2.0**-53
+
+
+def lanes(key: int, ids: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Draw 16 random bits for each unit of samples of different lengths, laid one sample after the other.
+
+    Parameters
+    ----------
+    key : int
+        From `key_of`.
+    ids : ndarray of int64, shape (n,)
+    counts : ndarray of int64, shape (n,)
+        Units of each sample.
+
+    Returns
+    -------
+    ndarray of uint16, shape (counts.sum(),)
+        Those of sample i are ``words(key, ids[i : i + 1], ceil(counts[i] / 4)).view(numpy.uint16)[0, : counts[i]]``.
+    """
+    counts = np.asarray(counts, np.int64)
+    held = (counts + 3) // 4
+    stops = np.cumsum(held)
+    # As if one counter ran through all samples: each starts as far before its own base as its words lie behind the
+    # first one.
+    start = bases(key, ids) - (stops - held).astype(np.uint64) * _GAMMA
+    drawn = np.repeat(start, held)
+    scratch = np.empty(min(_BLOCK_WORDS, len(drawn)), np.uint64)
+    for low in range(0, len(drawn), _BLOCK_WORDS):
+        block = drawn[low : low + _BLOCK_WORDS]
+        block += np.arange(low + 1, low + len(block) + 1, dtype=np.uint64) * _GAMMA
+        _mix(block, scratch[: len(block)])
+    out = drawn.astype("<u8", copy=False).view(np.uint16)
+    spare = 4 * held - counts
+    if not spare.any():
+        return out
+    kept = np.ones(len(out), bool)
+    for k in (1, 2, 3):
+        kept[4 * stops[spare >= k] - k] = False
+    return out[kept]
+
+
+def words_at(key: int, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Draw single words: ``words(key, ids[k : k + 1], places[k] + 1)[0, places[k]]`` for each k.
+
+    Parameters
+    ----------
+    key : int
+        From `key_of`.
+    ids : ndarray of int64, shape (m,)
+        Any order, with repetitions.
+    places : ndarray of int64, shape (m,)
+
+    Returns
+    -------
+    ndarray of uint64, shape (m,)
+    """
+    drawn = bases(key, ids)
+    drawn += (np.asarray(places).astype(np.uint64) + np.uint64(1)) * _GAMMA
+    _mix(drawn, np.empty_like(drawn))
+    return drawn
 
 
 def order(key: int, ids: np.ndarray) -> np.ndarray:

@@ -141,7 +141,7 @@ def evaluate_method(
         Z, z = features.matrix(dataset, split)
         if arrays_only and not (inductive and hasattr(method, "predict")):
             Z = _computed(Z)
-        score = scorer(_over_blocks(method) if arrays_only else method, Z, z, len(train.classes))
+        score = scorer(over_blocks(method), Z, z, len(train.classes))
         scores.append({"data": name, "split": split, "rows": len(z), "confusion": None, "extra": {}, **score})
         if advance:
             advance(f"{score['measure']} {score['value']:.4g} on {name}")
@@ -178,13 +178,21 @@ def _takes_arrays_only(method: Any) -> bool:
     return type(method).__module__.startswith("sklearn.")
 
 
-def _over_blocks(method: Any) -> Any:
-    """Let a fitted estimator predict the blocks of a Dask array where they lie."""
-    if not hasattr(method, "predict"):
+def over_blocks(method: Any) -> Any:
+    """Let a fitted estimator predict the blocks of a Dask array where they lie; ours can already."""
+    if not _takes_arrays_only(method) or not hasattr(method, "predict"):
         return method
     from dask_ml.wrappers import ParallelPostFit
 
     return ParallelPostFit(estimator=method)
+
+
+def fit_classifier(method: Any, train: Dataset, features: Features) -> None:
+    """Fit a classifier in place as `evaluate_method` does, without scoring it."""
+    X: Any
+    X, y = features.matrix(train, "train")
+    _check_labels(method, "classification", y)
+    method.fit(_computed(X) if _takes_arrays_only(method) else X, y)
 
 
 def _name(method: Any) -> str:

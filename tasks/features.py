@@ -78,6 +78,16 @@ class Features:
         X = _lazy(read, dataset, rows, self.columns, f"{dataset.name} {split}")
         return X, dataset.labels()[rows]
 
+    def bounds(self, dataset: Dataset, rows: slice) -> list[tuple[int, int]]:
+        """Rows (first, past the last) of the blocks that the matrix of a run of rows has."""
+        return _bounds(rows, self.columns, dataset.layout.shard)
+
+    def transformer(self) -> Callable[[Any], np.ndarray]:
+        """A function from samples to rows of the matrix, for workers."""
+        if self.train.kind == "texts":
+            return partial(tfidf, n_features=self.n_features, idf=self.idf)
+        return pixels
+
     @property
     def idf(self) -> np.ndarray:
         """Inverse document frequencies, float32 (n_features,); counted in one pass over the training split."""
@@ -98,15 +108,24 @@ class Features:
 
 def read_pixels(path: str, start: int, stop: int) -> np.ndarray:
     """Read rows of an image dataset as float32 (stop - start, height * width * channel), from 0 to 1."""
-    images = open_dataset(path).read(start, stop)
-    return np.divide(np.asarray(images).reshape(stop - start, -1), np.float32(255), dtype=np.float32)
+    return pixels(np.asarray(open_dataset(path).read(start, stop)))
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """Images as float32 (n, height * width * channel), from 0 to 1."""
+    return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
 
 
 def read_tfidf(path: str, start: int, stop: int, *, n_features: int, idf: np.ndarray) -> np.ndarray:
     """Read rows of a text dataset as dense tf-idf, float32 (stop - start, n_features)."""
+    return tfidf(open_dataset(path).read(start, stop), n_features=n_features, idf=idf)
+
+
+def tfidf(texts: Any, *, n_features: int, idf: np.ndarray) -> np.ndarray:
+    """Texts as dense tf-idf, float32 (n, n_features)."""
     from sklearn.preprocessing import normalize
 
-    counts = hashed_counts(open_dataset(path).read(start, stop), n_features)
+    counts = hashed_counts(texts, n_features)
     counts.data *= idf[counts.indices]
     return np.asarray(normalize(counts, copy=False).toarray())
 

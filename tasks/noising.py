@@ -126,6 +126,19 @@ def noisy_shard(plan: Plan, number: int, dataset: str, build: str, noise: Any, s
     start, stop = plan.layout.bounds(number)
     values = clean.read(start, stop)
     labels, ids, split = (clean.column(name, start, stop) for name in ("labels", "ids", "split"))
+    return Shard(apply_noise(noise, values, ids, seed), labels, ids, split)
+
+
+def apply_noise(noise: Any, values: Any, ids: np.ndarray, seed: int) -> Any:
+    """Add the noise to some samples, and refuse what does not keep their number, shape and type.
+
+    Parameters
+    ----------
+    noise : Noise
+    values : ndarray of uint8, shape (n, height, width, channel), or list of str
+    ids : ndarray of int64, shape (n,)
+    seed : int
+    """
     noisy = noise(values, ids, seed=seed)
     if isinstance(values, np.ndarray):
         if not isinstance(noisy, np.ndarray) or noisy.shape != values.shape or noisy.dtype != values.dtype:
@@ -134,7 +147,7 @@ def noisy_shard(plan: Plan, number: int, dataset: str, build: str, noise: Any, s
             )
     elif wrong := wrong_texts(noisy, len(values)):
         raise ValueError(f"expected {noise} to give a list of {len(values)} strings, received {wrong}")
-    return Shard(noisy, labels, ids, split)
+    return noisy
 
 
 def describe_array(value: Any) -> str:

@@ -75,8 +75,8 @@ def render(records: Sequence[RunRecord]) -> str:
             title=_title(names),
             views=views,
             finished=max((record.finished for record in records if record.finished), default=None),
-            # Our own two files are the only text that is not escaped.
-            style=Markup(_asset("page.css")),
+            # Our own files are the only text that is not escaped.
+            style=Markup(_asset("page.css") + _asset("robustness.css")),
             script=Markup(script),
             # Nothing but this one script may run and nothing may be fetched, even if a name got past the escaping.
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
@@ -104,8 +104,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = (wording.number, wording.difference, wording.count, wording.duration, wording.size, wording.moment)
-    environment.filters |= {word.__name__: word for word in words}
+    words = (wording.number, wording.difference, wording.points, wording.count, wording.duration)
+    environment.filters |= {word.__name__: word for word in (*words, wording.size, wording.moment)}
     environment.filters |= {"flatten": wording.flatten, "breakable": _breakable}
     environment.globals |= {"plural": wording.plural, "clean": CLEAN, "isfinite": math.isfinite}
     return environment

@@ -11,9 +11,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from pipeline.report.robustness import Robustness, parse_robustness
+from pipeline.report.tolerant import count, mapping, mappings, number, sequence, text, time
 
 CLEAN = "clean"
 
@@ -114,6 +117,8 @@ class RunRecord:
     datasets: tuple[Dataset, ...] = ()
     steps: tuple[Step, ...] = ()
     results: tuple[Result, ...] = ()
+    robustness: Robustness | None = None
+    """How accuracy falls with a noise's severity; None where nobody asked."""
 
     def artifact(self, result: Result, name: str) -> Path | None:
         """Where a result's artifact lies; None where there is none.
@@ -160,21 +165,22 @@ def parse_run(content: Mapping[str, Any], folder: Path) -> RunRecord:
         folder=folder,
         root=Path(str(root)) if root else None,
         kind=str(content.get("kind") or ""),
-        started=_time(content.get("started")),
-        finished=_time(content.get("finished")),
-        seconds=_number(content.get("seconds")),
-        seed=_count(content.get("seed")),
-        exit_code=_count(content.get("exit_code")),
-        classes=tuple(str(name) for name in _list(content.get("classes"))),
-        versions=_mapping(content.get("versions")),
-        config=_mapping(content.get("config")),
-        cluster=_mapping(content.get("cluster")),
-        source=_mapping(content.get("source")),
-        noise=tuple(str(noise) for noise in _list(content.get("noise"))),
-        split=_mapping(content.get("split")),
-        datasets=tuple(_dataset(entry) for entry in _mappings(content.get("datasets"))),
-        steps=tuple(_step(entry) for entry in _mappings(content.get("steps"))),
-        results=parse_results(_mappings(content.get("results"))),
+        started=time(content.get("started")),
+        finished=time(content.get("finished")),
+        seconds=number(content.get("seconds")),
+        seed=count(content.get("seed")),
+        exit_code=count(content.get("exit_code")),
+        classes=tuple(str(name) for name in sequence(content.get("classes"))),
+        versions=mapping(content.get("versions")),
+        config=mapping(content.get("config")),
+        cluster=mapping(content.get("cluster")),
+        source=mapping(content.get("source")),
+        noise=tuple(str(noise) for noise in sequence(content.get("noise"))),
+        split=mapping(content.get("split")),
+        datasets=tuple(_dataset(entry) for entry in mappings(content.get("datasets"))),
+        steps=tuple(_step(entry) for entry in mappings(content.get("steps"))),
+        results=parse_results(mappings(content.get("results"))),
+        robustness=parse_robustness(content.get("robustness")),
     )
 
 
@@ -185,21 +191,21 @@ def parse_results(entries: Sequence[Mapping[str, Any]]) -> tuple[Result, ...]:
 
 def _result(entry: Mapping[str, Any]) -> Result:
     name = str(entry.get("name") or entry.get("label") or "unnamed")
-    history = _mapping(entry.get("history"))
+    history = mapping(entry.get("history"))
     return Result(
         label=str(entry.get("label") or name),
         name=name,
         kind=str(entry.get("kind") or "method"),
         task=str(entry.get("task") or "other"),
         trained_on=str(entry.get("trained_on") or CLEAN),
-        fit_seconds=_number(entry.get("fit_seconds")),
-        fit_rows=_count(entry.get("fit_rows")),
-        parameters=_count(entry.get("parameters")),
-        device=_text(entry.get("device")),
-        scores=tuple(_score(score) for score in _mappings(entry.get("scores"))),
-        history={str(key): tuple(_number(value) for value in _list(values)) for key, values in history.items()},
-        artifacts={str(key): str(file) for key, file in _mapping(entry.get("artifacts")).items() if file},
-        folder=_text(entry.get("folder")),
+        fit_seconds=number(entry.get("fit_seconds")),
+        fit_rows=count(entry.get("fit_rows")),
+        parameters=count(entry.get("parameters")),
+        device=text(entry.get("device")),
+        scores=tuple(_score(score) for score in mappings(entry.get("scores"))),
+        history={str(key): tuple(number(value) for value in sequence(values)) for key, values in history.items()},
+        artifacts={str(key): str(file) for key, file in mapping(entry.get("artifacts")).items() if file},
+        folder=text(entry.get("folder")),
     )
 
 
@@ -208,34 +214,34 @@ def _score(entry: Mapping[str, Any]) -> Score:
         data=str(entry.get("data") or CLEAN),
         split=str(entry.get("split") or ""),
         measure=str(entry.get("measure") or "score"),
-        value=_number(entry.get("value")),
-        rows=_count(entry.get("rows")),
-        predict_seconds=_number(entry.get("predict_seconds")),
-        extra=_mapping(entry.get("extra")),
+        value=number(entry.get("value")),
+        rows=count(entry.get("rows")),
+        predict_seconds=number(entry.get("predict_seconds")),
+        extra=mapping(entry.get("extra")),
         confusion=_square(entry.get("confusion")),
     )
 
 
 def _square(value: Any) -> tuple[tuple[int, ...], ...] | None:
     try:
-        rows = tuple(tuple(map(int, row)) for row in _list(value))
+        rows = tuple(tuple(map(int, row)) for row in sequence(value))
     except (TypeError, ValueError):
         return None
     return rows if rows and all(len(row) == len(rows) for row in rows) else None
 
 
 def _dataset(entry: Mapping[str, Any]) -> Dataset:
-    splits = {str(name): _count(rows) for name, rows in _mapping(entry.get("splits")).items()}
+    splits = {str(name): count(rows) for name, rows in mapping(entry.get("splits")).items()}
     return Dataset(
         name=str(entry.get("name") or "unnamed"),
         version=str(entry.get("version") or ""),
-        count=_count(entry.get("count")),
-        shards=_count(entry.get("shards")),
-        bytes=_count(entry.get("bytes")),
+        count=count(entry.get("count")),
+        shards=count(entry.get("shards")),
+        bytes=count(entry.get("bytes")),
         splits={name: rows for name, rows in splits.items() if rows is not None},
-        class_counts=tuple(_count(rows) or 0 for rows in _list(entry.get("class_counts"))),
+        class_counts=tuple(count(rows) or 0 for rows in sequence(entry.get("class_counts"))),
         reused=bool(entry.get("reused")),
-        seconds=_number(entry.get("seconds")),
+        seconds=number(entry.get("seconds")),
     )
 
 
@@ -244,42 +250,8 @@ def _step(entry: Mapping[str, Any]) -> Step:
         name=str(entry.get("name") or "unnamed"),
         kind=str(entry.get("kind") or ""),
         status=str(entry.get("status") or "unknown"),
-        seconds=_number(entry.get("seconds")),
-        started=_time(entry.get("started")),
-        error=_text(entry.get("error")),
-        traceback=_text(entry.get("traceback")),
+        seconds=number(entry.get("seconds")),
+        started=time(entry.get("started")),
+        error=text(entry.get("error")),
+        traceback=text(entry.get("traceback")),
     )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _count(value: Any) -> int | None:
-    number = _number(value)
-    return int(number) if number is not None and math.isfinite(number) else None
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if value not in (None, "") else None
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(value)) if value else None
-    except ValueError:
-        return None
-    # A moment without a zone cannot be compared with one that has it; runs record UTC.
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [entry for entry in _list(value) if isinstance(entry, Mapping)]

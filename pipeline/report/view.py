@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.report import charts, confusion, pictures, verdict, wording
 from pipeline.report.leaderboard import Board, boards, lower_is_better
 from pipeline.report.reading import CLEAN, Result, RunRecord, Score, Step
+from pipeline.report.robustness_verdict import robustness_verdicts
+from pipeline.report.robustness_view import RobustnessView, view_robustness
 
 _EXTRA_NAMES = {
     "f1_macro": "F1 (macro)",
@@ -74,6 +76,7 @@ class RunView:
     failures: Sequence[Step]
     skipped: Sequence[Step]
     boards: Sequence[BoardView]
+    robustness: RobustnessView | None
     confusions: Sequence[ConfusionView]
     curves: Sequence[tuple[str, Sequence[charts.Curves]]]
     pictures: Sequence[PictureView]
@@ -117,11 +120,12 @@ def view_run(record: RunRecord, place: int) -> RunView:
         id=f"run-{place}",
         record=record,
         summary=verdict.summary(record),
-        verdicts=verdict.verdicts(record),
+        verdicts=[*verdict.verdicts(record), *robustness_verdicts(record)],
         trouble=verdict.trouble(record),
         failures=verdict.with_status(record, "failed"),
         skipped=verdict.with_status(record, "skipped"),
         boards=[_board_view(board, signs, verdict.chance_level(record)) for board in found],
+        robustness=view_robustness(record),
         confusions=_confusion_views(found, record.classes),
         curves=[(label, lines) for label, lines in curves if lines],
         pictures=[drawn for result in record.results if (drawn := _picture_view(record, result)) is not None],

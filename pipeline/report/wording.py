@@ -42,6 +42,14 @@ def difference(drop: float | None, measure: str = "", *, lower_is_better: bool =
     return text if text.startswith(MINUS) else f"+{text}"
 
 
+def points(change: float | None) -> str:
+    """A change of a share in signed percentage points: 0.123 is "+12.3"."""
+    if change is None or not math.isfinite(change):
+        return MISSING
+    text = f"{abs(100 * change):.1f}"
+    return f"±{text}" if text == "0.0" else f"{'+' if change > 0 else MINUS}{text}"
+
+
 def count(value: int | None) -> str:
     """A count with thousands separated."""
     return MISSING if value is None else f"{value:,}"
@@ -85,6 +93,11 @@ def moment(time: datetime | None) -> str:
 def plural(amount: int, one: str, many: str | None = None) -> str:
     """ "1 step", "2 steps"."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def everyone(amount: int) -> str:
+    """ "both" of two, else "all 5"."""
+    return "both" if amount == 2 else f"all {amount}"
 
 
 def listing(names: Sequence[str], most: int = 4) -> str:

@@ -107,6 +107,8 @@ class ImageNoise(Graded):
     kind: ClassVar[str] = "images"
     colour: ClassVar[bool] = False
     """Whether it is for colour images only."""
+    channels: ClassVar[tuple[int, ...]] = ()
+    """Numbers of channels that it can do; empty: any."""
 
     def __call__(self, samples: np.ndarray, ids: np.ndarray, seed: int = 0, epoch: int = 0) -> np.ndarray:
         """Make noisy copies.
@@ -130,6 +132,11 @@ class ImageNoise(Graded):
             )
         if not samples.size:
             return samples.copy()
+        if self.channels and samples.shape[3] not in self.channels:
+            raise ValueError(
+                f"expected images of {' or '.join(map(str, self.channels))} channels for {self}, received "
+                f"{samples.shape[3]} channels; drop the others first"
+            )
         return self._noisy(np.ascontiguousarray(samples), ids, key)
 
     def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:

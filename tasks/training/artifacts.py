@@ -39,6 +39,26 @@ def save_model(folder: Path, model: Any) -> None:
     fsync_folder(folder)
 
 
+def load_model(folder: str | Path) -> Any:
+    """Load what `save_model` wrote, ready to predict.
+
+    Raises
+    ------
+    ValueError
+        If Keras cannot make it again.
+    """
+    import keras
+
+    path = Path(folder) / MODEL
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected a model that Keras can load, received {path} ({error}); register its own layers with "
+            "keras.saving.register_keras_serializable, or train it again"
+        ) from error
+
+
 def _to_predict(model: Any) -> Any:
     """The same layers as a model that is not compiled. Keras has no such option: it ignores ``include_optimizer``."""
     import keras

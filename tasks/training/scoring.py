@@ -75,7 +75,7 @@ def score_images(
         before, target = np.asarray(noisy.read(start, stop)), np.asarray(clean.read(start, stop))
         begun = time.perf_counter()
         parts = (before[low : low + PREDICT_BATCH] for low in range(0, len(before), PREDICT_BATCH))
-        after = np.concatenate([_as_bytes(images) for images in predict(model, parts)])
+        after = np.concatenate([as_bytes(images) for images in predict(model, parts)])
         seconds += time.perf_counter() - begun
         squares = np.mean((after.astype(np.float32) - target) ** 2, dtype=np.float64) / 255**2
         sums += np.array([psnr(target, before), psnr(target, after), squares]) * len(target)
@@ -92,7 +92,7 @@ def score_images(
     return score, examples
 
 
-def _as_bytes(images: np.ndarray) -> np.ndarray:
+def as_bytes(images: np.ndarray) -> np.ndarray:
     """Images from 0 to 1 as uint8."""
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 

@@ -114,6 +114,12 @@ def step(name: str, kind: str, started: float, seconds: float, status: str = "do
     return base | {"folder": None, "error": None, "traceback": None} | more
 
 
+def robustness_content() -> Content:
+    """Two noises, three methods of which one misses a value, and a denoiser; small enough to check by hand."""
+    content: Content = json.loads(Path(__file__).with_name("robustness.json").read_text(encoding="utf-8"))
+    return content
+
+
 def image_content() -> Content:
     lenet = classifier("lenet5()", [0.887, 0.792, 0.741], IMAGE_DATA, 10, kind="network", parameters=61706)
     lenet |= {"device": "CPU", "fit_seconds": 24.1, "history": history(12, 1.1, 0.28, accuracy=True, seed=2)}
@@ -233,6 +239,7 @@ def image_content() -> Content:
         "datasets": [dataset(name, splits, 10, 5_488_000, reused=name == "clean") for name in IMAGE_DATA],
         "steps": steps,
         "results": results,
+        "robustness": robustness_content(),
     }
 
 
@@ -258,6 +265,7 @@ def text_content() -> Content:
         "datasets": [dataset(name, splits, 2, 6_300_000) for name in TEXT_DATA],
         "steps": steps,
         "results": results,
+        "robustness": None,
         "finished": "2026-11-23T20:18:00Z",
     }
 
@@ -271,6 +279,11 @@ def write_run(folder: Path, content: Content) -> Path:
 @pytest.fixture
 def images() -> Content:
     return image_content()
+
+
+@pytest.fixture
+def robustness() -> Content:
+    return robustness_content()
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ WORDS = (
     "train 5,700",
     "5.49 MB",
     "seed 0",
+    "Degrades least: KNeighborsClassifier(n_neighbors=5)",
+    "Denoising helps: denoising_autoencoder()",
     "duskflow.workers.gpu",
     "tcp://127.0.0.1:41233",
     "2026.8.0",
@@ -137,7 +139,8 @@ def test_write_report__tells_everything(page: Outline, images: dict[str, Any]) -
     for words in WORDS:
         assert words in said
     assert len(page.all("img")) == 60
-    assert len(page.all("polyline")) == 2 * (2 + 1) + 2 * 2
+    # Learning curves of both runs, then three methods under each of two noises.
+    assert len(page.all("polyline")) == 2 * (2 + 1) + 2 * 2 + 3 * 2
 
 
 def test_write_report__escapes_every_name(images: dict[str, Any], save: Save) -> None:
@@ -152,6 +155,12 @@ def test_write_report__escapes_every_name(images: dict[str, Any], save: Save) ->
         result |= {"label": HOSTILE, "device": HOSTILE, "trained_on": HOSTILE}
         result["scores"][0]["extra"][HOSTILE] = 1.0
         result["scores"][-1]["data"] = HOSTILE
+    for result in images["robustness"]["results"]:
+        result |= {"label": HOSTILE, "kind": HOSTILE, "measure": HOSTILE}
+        for key in ("scores", "denoised", "ce"):
+            result[key][HOSTILE] = result[key].pop("Gaussian")
+    images["robustness"]["noises"][0] |= {"name": HOSTILE, "written": [HOSTILE] * 3}
+    images["robustness"] |= {"baseline": HOSTILE, "denoiser": HOSTILE, "split": HOSTILE}
     for step in images["steps"]:
         step |= {"name": HOSTILE, "error": HOSTILE, "traceback": HOSTILE, "kind": HOSTILE}
     for dataset in images["datasets"]:
@@ -170,7 +179,8 @@ def test_write_report__is_the_same_each_time(images: dict[str, Any], save: Save,
 
 
 @pytest.mark.parametrize(
-    "key", ["results", "datasets", "steps", "classes", "versions", "config", "cluster", "source", "kind"]
+    "key",
+    ["results", "datasets", "steps", "classes", "versions", "config", "cluster", "source", "kind", "robustness"],
 )
 def test_write_report__does_without_any_part(images: dict[str, Any], save: Save, key: str) -> None:
     del images[key]

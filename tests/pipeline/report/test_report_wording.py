@@ -98,3 +98,15 @@ def test_flatten__joins_keys_with_dots_and_explains_sizes() -> None:
         ("duskflow.empty", "–"),
         ("progress", "yes"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(0.1234, "+12.3"), (-0.02, "−2.0"), (0.0004, "±0.0"), (-0.0004, "±0.0"), (None, "–"), (math.nan, "–")],
+)
+def test_points__are_signed_hundredths(change: float | None, text: str) -> None:
+    assert wording.points(change) == text
+
+
+def test_everyone__of_two_is_both() -> None:
+    assert [wording.everyone(amount) for amount in (2, 5)] == ["both", "all 5"]
