@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import config
 from pipeline.curves import KIND, Curve, Curves, copies_to_store, document_of, plan_curves
-from pipeline.robustness import asked_of, denoiser_of
+from pipeline.robustness import asked_of, denoiser_of, stored_noises
 from pipeline.steps import CLEAN, seeded
 from tasks.noise.protocol import slug_of
 
@@ -56,6 +56,7 @@ def _store_copies(execution: Execution) -> dict[str, str]:
     if copies := copies_to_store(pipeline):
         pool = ThreadPoolExecutor(COPIES, "noise")
         execution.finish([pool.submit(execution.make_noisy, noise) for noise in copies], pool)
+        execution.sort_datasets(stored_noises(pipeline))
     asked = asked_of(pipeline)
     return {
         name: f"{slug} failed: {execution.records[slug].error}"

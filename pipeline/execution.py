@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -150,8 +150,11 @@ class Execution:
         if pipeline.noise:
             pool = ThreadPoolExecutor(len(pipeline.noise), "noise")
             self.finish([pool.submit(self.make_noisy, noise) for noise in pipeline.noise], pool)
-        # The pipeline's order, not the order in which the noises happened to finish.
-        names = [CLEAN, *(slug_of(noise) for noise in pipeline.noise)]
+        self.sort_datasets(pipeline.noise)
+
+    def sort_datasets(self, noises: Iterable[Any]) -> None:
+        """Put the datasets in the pipeline's order, not the one in which the noises happened to finish."""
+        names = [CLEAN, *map(slug_of, noises)]
         self.datasets = {name: self.datasets[name] for name in names if name in self.datasets}
 
     def make_noisy(self, noise: Any) -> None:

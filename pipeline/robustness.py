@@ -75,9 +75,7 @@ class Robustness:
             raise ValueError(f"expected rows of Robustness as a whole number of at least 1, received {self.rows!r}")
         made = [_make(kind, self.severities) for kind in self.noise]
         if repeated := [name for name, count in Counter(name for name, _ in made).items() if count > 1]:
-            raise ValueError(
-                f"expected noises with names of their own for Robustness, received {repeated[0]} repeatedly"
-            )
+            raise ValueError(f"expected noises with names of their own for Robustness, received {repeated[0]} twice")
         object.__setattr__(self, "made", dict(made))
 
 

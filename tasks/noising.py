@@ -34,9 +34,15 @@ def noise_recipe(version: str, noise: Any, seed: int) -> dict[str, Any]:
         "input": version,
         "noise": describe(noise),
         "written": printed(noise),
-        "code": code_version(noise),
+        "code": _code(noise),
         "seed": seed,
     }
+
+
+def _code(noise: Any) -> Any:
+    """Version of a noise's code, and of the noises that it is made of."""
+    members = getattr(noise, "members", None)
+    return [code_version(noise), *map(_code, members)] if members else code_version(noise)
 
 
 def add_noise(

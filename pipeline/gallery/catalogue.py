@@ -34,6 +34,7 @@ class Entry:
     strengths: tuple[tuple[str, ...], ...]
     """For each severity the values of `parameters`."""
     options: tuple[str, ...]
+    """Each with the values that it may have."""
     made: tuple[Any, ...]
     """The noise at each severity."""
 
@@ -74,18 +75,18 @@ def _entry(name: str, noisy: type[Graded]) -> Entry:
     return Entry(
         name=name,
         kind=noisy.kind,
-        colour=issubclass(noisy, ImageNoise) and noisy.colour,
+        colour=issubclass(noisy, ImageNoise) and (noisy.colour or (noisy.channels != () and 1 not in noisy.channels)),
         summary=(inspect.getdoc(noisy) or "").split("\n")[0].replace("`", ""),
         written=tuple(f"noise.{written}" for written in (shown, explicit)),
         parameters=names,
         strengths=tuple(tuple(map(_number, one.strength)) for one in made),
-        options=tuple(f"{option}={value!r}" for option, values in noisy.options.items() for value in values),
+        options=tuple(f"{option}={' | '.join(map(repr, values))}" for option, values in noisy.options.items()),
         made=made,
     )
 
 
 def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def noisy_images(entry: Entry, image: np.ndarray, place: int, seed: int) -> list[np.ndarray]:

@@ -5,11 +5,59 @@ from __future__ import annotations
 import difflib
 from typing import NoReturn
 
-from tasks.noise.pixels import Gaussian, SaltAndPepper
+from tasks.noise.blur import DefocusBlur, GaussianBlur, MotionBlur
+from tasks.noise.characters import CaseFlip, CharacterDrop, CharacterInsert, CharacterRepeat, CharacterSwap
+from tasks.noise.composition import OneOf, Sequence, Sometimes
+from tasks.noise.confusions import KeyboardTypo, OcrConfusion
+from tasks.noise.digital import JpegCompression, Pixelate
+from tasks.noise.geometry import ElasticTransform, HorizontalFlip, RandomCrop, Rotate, Shear, Shift, Zoom
+from tasks.noise.pixels import Gaussian, RandomErasing, SaltAndPepper, Shot, Speckle
 from tasks.noise.protocol import Noise, slug_of
-from tasks.noise.texts import CharacterSwap, WordDrop
+from tasks.noise.spacing import PunctuationNoise, WhitespaceNoise
+from tasks.noise.tone import Brightness, Contrast, Gamma, Saturate
+from tasks.noise.words import WordDrop, WordMask, WordRepeat, WordSwap
 
-__all__ = ["CharacterSwap", "Gaussian", "Noise", "SaltAndPepper", "WordDrop", "slug_of"]
+__all__ = [
+    "Brightness",
+    "CaseFlip",
+    "CharacterDrop",
+    "CharacterInsert",
+    "CharacterRepeat",
+    "CharacterSwap",
+    "Contrast",
+    "DefocusBlur",
+    "ElasticTransform",
+    "Gamma",
+    "Gaussian",
+    "GaussianBlur",
+    "HorizontalFlip",
+    "JpegCompression",
+    "KeyboardTypo",
+    "MotionBlur",
+    "Noise",
+    "OcrConfusion",
+    "OneOf",
+    "Pixelate",
+    "PunctuationNoise",
+    "RandomCrop",
+    "RandomErasing",
+    "Rotate",
+    "SaltAndPepper",
+    "Saturate",
+    "Sequence",
+    "Shear",
+    "Shift",
+    "Shot",
+    "Sometimes",
+    "Speckle",
+    "WhitespaceNoise",
+    "WordDrop",
+    "WordMask",
+    "WordRepeat",
+    "WordSwap",
+    "Zoom",
+    "slug_of",
+]
 
 
 def __getattr__(name: str) -> NoReturn:

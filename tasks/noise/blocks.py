@@ -82,6 +82,14 @@ class Block(Joined):
             return places + 1
         return self._fronts[np.searchsorted(self._fronts, places, side="right")]
 
+    def number(self, places: np.ndarray) -> np.ndarray:
+        """How many characters begin before each of these places."""
+        return places if self.ascii else np.searchsorted(self._fronts, places)
+
+    def front(self, numbers: np.ndarray) -> np.ndarray:
+        """Where the characters of these numbers begin; undoes `number`."""
+        return numbers if self.ascii else self._fronts[numbers]
+
     def draw(self, places: np.ndarray) -> np.ndarray:
         """A word, uint64, for each of these places in the codes; of numbers other than `lanes`."""
         text = np.searchsorted(self.ends, places)

@@ -1,7 +1,7 @@
 """Blur: Gaussian, out of focus, by motion. In whole numbers, so that every machine gives the same bytes.
 
-Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for 28 x 28,
-where they are strong. Beyond the edge the edge's pixels go on.
+Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for
+28 x 28, where they are strong. Beyond the edge the edge's pixels go on.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ import numpy as np
 
 from tasks.noise.blocks import Block, Joined, RatedNoise, apart, below, splice, substituted
 
-_KEYS = (
-    (0.0, "`1234567890-=", "~!@#$%^&*()_+"),
-    (1.5, "qwertyuiop[]\\", "QWERTYUIOP{}|"),
-    (1.75, "asdfghjkl;'", 'ASDFGHJKL:"'),
-    (2.25, "zxcvbnm,./", "ZXCVBNM<>?"),
+_KEYS: tuple[tuple[float, tuple[str, str]], ...] = (
+    (0.0, ("`1234567890-=", "~!@#$%^&*()_+")),
+    (1.5, ("qwertyuiop[]\\", "QWERTYUIOP{}|")),
+    (1.75, ("asdfghjkl;'", 'ASDFGHJKL:"')),
+    (2.25, ("zxcvbnm,./", "ZXCVBNM<>?")),
 )
 """Rows of the US keyboard (ANSI INCITS 154): where the first key lies, in widths of a key, without and with shift."""
 
@@ -26,8 +26,8 @@ def neighbours() -> dict[str, str]:
     Keys are neighbours if they lie side by side in a row, or less than a key's width apart in rows that touch.
     """
     found = {}
-    for shift in (1, 2):
-        keys = [(row, rows[0] + k, key) for row, rows in enumerate(_KEYS) for k, key in enumerate(rows[shift])]
+    for shift in (0, 1):
+        keys = [(row, x + k, key) for row, (x, keys) in enumerate(_KEYS) for k, key in enumerate(keys[shift])]
         for row, x, key in keys:
             near = [k for r, at, k in keys if k != key and ((r == row) * abs(at - x) == 1 or _touch(r - row, at - x))]
             found[key] = "".join(near)
@@ -90,9 +90,9 @@ class KeyboardTypo(RatedNoise):
     Notes
     -----
     The keyboard is the US one (QWERTY). Neighbours are the keys at the left and the right and those less than a key's
-    width away in the row above and below, all with the same chance; shift stays as it is, so that case is kept. Letters,
-    digits and punctuation of the layout are hit. White space, characters of other layouts and those of several code
-    points stay.
+    width away in the row above and below, all with the same chance; shift stays as it is, so that the case of letters
+    is kept. Letters, digits and punctuation of the layout are hit. White space, characters of other layouts and those
+    of several code points stay.
     """
 
     version = 1

@@ -1,6 +1,7 @@
 """Digital noise: what files and small screens do to images.
 
-Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for 28 x 28.
+Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for
+28 x 28.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _averaging(old: int, new: int) -> np.ndarray:
     for cell in range(new):
         centre, reach = (cell + 0.5) * scale, scale / 2
         low, high = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), old)
-        inside = [x for x in range(low, high) if -0.5 < (x - centre + 0.5) / scale <= 0.5]
+        inside = [x for x in range(low, high) if -0.5 < (x - centre + 0.5) * (1 / scale) <= 0.5]
         matrix[inside, cell] = int(0.5 + (1 << 22) / len(inside))
     matrix.setflags(write=False)
     return matrix
@@ -105,8 +106,8 @@ class Pixelate(ImageNoise):
             return _by_pillow(samples, high, wide)
         down, across = _averaging(height, high), _averaging(width, wide)
         # Enlarging by a box filter takes the nearest pixel.
-        rows = np.minimum(((np.arange(height) + 0.5) * high / height).astype(np.intp), high - 1)
-        columns = np.minimum(((np.arange(width) + 0.5) * wide / width).astype(np.intp), wide - 1)
+        rows = np.minimum(((np.arange(height) + 0.5) * (high / height)).astype(np.intp), high - 1)
+        columns = np.minimum(((np.arange(width) + 0.5) * (wide / width)).astype(np.intp), wide - 1)
         out = np.empty_like(samples)
         step = max(1, 50_176 // (height * width * samples.shape[3]))
         for low in range(0, len(samples), step):
@@ -126,6 +127,7 @@ def _by_pillow(samples: np.ndarray, high: int, wide: int) -> np.ndarray:
     out = np.empty_like(samples)
     for image, found in zip(samples, out, strict=True):
         picture = Image.fromarray(image if channels == 3 else image[..., 0])
-        small = picture.resize((wide, high), Image.Resampling.BOX)
+        # Along the rows first, always: Pillow chooses by the shape what it does first, and rounds in between.
+        small = picture.resize((wide, height), Image.Resampling.BOX).resize((wide, high), Image.Resampling.BOX)
         found[...] = np.asarray(small.resize((width, height), Image.Resampling.BOX)).reshape(image.shape)
     return out

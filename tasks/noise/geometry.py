@@ -191,14 +191,14 @@ class HorizontalFlip(ImageNoise):
     Parameters
     ----------
     severity : {1, 2, 3, 4, 5}, optional
-        p = 0.1, 0.3, 0.5, 0.7, 1 (ours).
+        p = 0.1, 0.2, 0.3, 0.4, 0.5 (ours).
     p : float, optional
         Chance that an image is flipped.
     """
 
     version = 1
     parameters = (Parameter("p"),)
-    severities = (0.1, 0.3, 0.5, 0.7, 1.0)
+    severities = (0.1, 0.2, 0.3, 0.4, 0.5)
     channels = (1, 3)
     _: KW_ONLY
     p: float | None = None
@@ -206,7 +206,7 @@ class HorizontalFlip(ImageNoise):
     def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
         import cv2
 
-        n, height, width, channels = samples.shape
+        _, height, width, channels = samples.shape
         out = samples.copy()
         chosen = np.flatnonzero(uniforms(key, ids, 1)[:, 0] < self.strength[0])
         step = max(1, 1_000_000 // (height * width))
@@ -282,7 +282,7 @@ def _enlarge_small(
 
 @lru_cache(maxsize=256)
 def _interpolation(window: int, side: int) -> np.ndarray:
-    """Bilinear interpolation of `window` pixels to `side`, as a matrix for `separable`; pixels are areas, not points."""
+    """Bilinear interpolation of `window` pixels to `side`, as a matrix for `separable`."""
     place = np.clip((np.arange(side) + 0.5) * window / side - 0.5, 0, window - 1)
     low = np.minimum(place.astype(np.int64), max(window - 2, 0))
     weight = np.rint((place - low) * UNIT)

@@ -132,6 +132,14 @@ def _pairs() -> np.ndarray:
     return joins.ravel()
 
 
+def joins(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Whether code points would be one character with those before them; bool, two flags always."""
+    if before.dtype == np.uint8:
+        return (before == 13) & (after == 10)
+    one, other = kinds()(before) & CLASS, kinds()(after) & CLASS
+    return _pairs().take(one << 4 | other) | ((one == FLAG) & (other == FLAG))
+
+
 def attached(codes: np.ndarray) -> np.ndarray:
     """Whether each code point belongs to the character before it.
 

@@ -43,8 +43,8 @@ def separable(planes: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.nd
 
     Notes
     -----
-    Every sum is a whole number below 2^24, which float32 holds exactly, whatever the order of the additions. Between the
-    two products values are rounded to sixteenths of a grey level.
+    Every sum is a whole number below 2^24, which float32 holds exactly, whatever the order of the additions. Between
+    the two products values are rounded to sixteenths of a grey level.
     """
     rows = planes.reshape(-1, planes.shape[-1]).astype(np.float32) @ across
     rows *= np.float32(16 / UNIT)

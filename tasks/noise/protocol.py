@@ -8,6 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from storage.plan import digest
+
+_LONGEST_SLUG = 80
+
 
 @runtime_checkable
 class Noise(Protocol):
@@ -50,8 +54,10 @@ def slug_of(noise: object) -> str:
         return str(slug)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", printed(noise))
     # Only plain severities are dropped to a bare number; other parameters keep their names.
-    words = re.sub(r"\(severity=(\d)\)$", r"-\1", words)
-    return re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-").lower()
+    words = re.sub(r"\(severity=(\d)\)", r"-\1", words)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-").lower()
+    # Names of files end at 255 characters in most file systems, and of a column long before.
+    return slug if len(slug) <= _LONGEST_SLUG else f"{slug[: _LONGEST_SLUG - 9].rstrip('-.')}-{digest(slug)[:8]}"
 
 
 def check_images(samples: Any, ids: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Noise that changes tone and colour: brightness, contrast, gamma, saturation.
 
-Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for 28 x 28.
+Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for
+28 x 28.
 Nothing is random here: every image is changed in the same way.
 """
 
@@ -151,7 +152,7 @@ class Gamma(ImageNoise):
 
 @lru_cache(maxsize=16)
 def _saturation_table(factor: float, shift: float) -> np.ndarray:
-    """What the distance of a channel to the pixel's value is multiplied by, float32 (256 values, 256 least channels)."""
+    """What the distance of a channel to the pixel's value is multiplied by, float32 (value, least channel)."""
     value, least = _GREY[:, None].astype(np.float64), _GREY[None, :]
     spread = np.maximum(value - least, 1)
     saturation = np.clip(spread / np.maximum(value, 1) * factor + shift, 0, 1)

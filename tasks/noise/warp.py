@@ -73,8 +73,8 @@ class _Places:
         self, matrices: np.ndarray, height: int, width: int, border: str, displacement: np.ndarray | None = None
     ) -> None:
         count = len(matrices)
-        # Images of a block lie below each other, in a frame: zeros keep one from showing in another, and OpenCV is twice
-        # as fast where no place needs a neighbour beyond the picture.
+        # Images of a block lie below each other, in a frame: zeros keep one from showing in another, and OpenCV is
+        # twice as fast where no place needs a neighbour beyond the picture.
         self.before = int(border == "zeros")
         high = height + self.before + _AFTER
         self.whole = np.empty((count, height, width, 2), np.int16)

@@ -11,12 +11,11 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from distributed import Client, Future
+from distributed import Client, Future, fire_and_forget
 
 from storage.dataset import Dataset
 from tasks.features import Features
@@ -127,8 +126,9 @@ def measure(plan: Measure, subjects: Sequence[Subject]) -> None:
     finally:
         for pool in pools.values():
             pool.shutdown(cancel_futures=True)
-        with suppress(Exception):  # it only frees memory
-            plan.client.run(forget_models, workers=workers_with(plan.client, "GPU"), on_error="ignore")
+        for address in workers_with(plan.client, "GPU"):
+            key = task_key("robustness forget", uuid.uuid4().hex)
+            fire_and_forget(plan.client.submit(forget_models, key=key, workers=[address], pure=False))
 
 
 class _Counts:

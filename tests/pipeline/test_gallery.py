@@ -83,8 +83,8 @@ def test_page__every_noise_at_every_severity(page):
         section = page.partition(f'id="{entry.name}">')[2].partition("</section>")[0]
         assert f"<code>{entry.written[0]}</code>" in section.replace("&#39;", "'").replace("&#34;", '"')
         for place, strength in enumerate(entry.strengths, start=1):
-            said = ", ".join(map(" ".join, zip(entry.parameters, strength, strict=True)))
-            assert f"{place}<span>{said}</span>" in section
+            pairs = zip(entry.parameters, strength, strict=True)
+            assert str(place) + "".join(f"<span>{name} {value}</span>" for name, value in pairs) in section
             if entry.kind == "images":
                 shown = [f"sample {sample}, {entry.name}, severity {place}" for sample in (1, 2)]
                 assert [text in alternatives for text in shown] == [not entry.colour, True]
@@ -237,7 +237,7 @@ def test_read_texts__keeps_separators_within_lines(tmp_path):
     [
         (["--only", "Gausian"], "received 'Gausian'; did you mean Gaussian?"),
         (["--only", "gaussian"], "did you mean Gaussian?"),
-        (["--only", "Qqqqqq"], "of CharacterSwap"),
+        (["--only", "Qqqqqq"], ", Gaussian, "),
         (["--images", "nowhere"], "found nothing at nowhere"),
         (["--images", "folder"], f"expected 1 to {MOST_IMAGES} images"),
         (["--images", "bytes.png"], "expected an image, bytes.png is unreadable"),
