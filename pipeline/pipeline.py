@@ -214,7 +214,9 @@ def _check_network(network: Any, source: Any, noise: tuple[Any, ...]) -> None:
         raise ValueError(
             f"expected networks for {source.kind} (the source's kind), received {network} for {network.kind}"
         )
-    if getattr(network, "task", "") == "reconstruction" and not noise:
+    augmented = getattr(network, "augment", None) is not None
+    if getattr(network, "task", "") == "reconstruction" and not noise and not augmented:
         raise ValueError(
-            f"expected at least one noise for {network} to learn to remove, received none; add noise=[...]"
+            f"expected at least one noise for {network} to learn to remove, received none; add noise=[...] to the "
+            "pipeline or augment=... to the network"
         )

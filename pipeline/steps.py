@@ -23,7 +23,7 @@ from tasks.appending import append_recipe, continues
 from tasks.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
 from tasks.noise.protocol import slug_of
-from tasks.noising import noise_recipe
+from tasks.noising import noise_code, noise_recipe
 
 CLEAN = "clean"
 _TASKS = Path(tasks.__file__).parent
@@ -108,10 +108,13 @@ def step_fingerprint(pipeline: Pipeline, step: Any, versions: dict[str, str], se
     settings : Settings
     """
     parts, is_method = step_parts(step), step in pipeline.methods
+    code = [code_version(part) for part in parts]
+    if (augment := getattr(step, "augment", None)) is not None:
+        code.append(noise_code(augment))
     return digest(
         {
             "step": [describe(part) for part in parts],
-            "code": [code_version(part) for part in parts],
+            "code": code,
             "shared code": files_version(*_SHARED_CODE["method" if is_method else "network"]),
             "inputs": list(versions.items()),  # the first noise is what a denoiser learns from: order matters
             "seed": pipeline.seed,

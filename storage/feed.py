@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def batches(
     split: str = "train",
     shuffle: bool = True,
     drop_last: bool = False,
+    noise: Callable[..., Any] | None = None,
 ) -> Batches:
     """Iterate over one epoch of a split.
 
@@ -41,6 +42,9 @@ def batches(
         False gives the rows in storage order.
     drop_last : bool
         Leave out a last batch that is not full.
+    noise : Noise, optional
+        Applied to every batch with its ids, `seed` and `epoch`: a noise of `tasks.noise`, or anything called like one.
+        In epoch 0 samples are, byte for byte, those of a copy that was stored with the same seed.
 
     Returns
     -------
@@ -49,19 +53,30 @@ def batches(
         ``ids`` (int64) and ``rows`` (int64). It has a length, and ``state_dict`` / ``load_state_dict``.
     """
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    return Batches(opened, batch_size, seed, epoch, split, shuffle, drop_last)
+    return Batches(opened, batch_size, seed, epoch, split, shuffle, drop_last, noise)
 
 
 class Batches(Iterator[dict[str, Any]]):
     """One epoch of batches; see `batches`. Its state counts batches that were consumed."""
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, epoch: int, split: str, shuffle: bool, drop_last: bool
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        split: str,
+        shuffle: bool,
+        drop_last: bool,
+        noise: Callable[..., Any] | None = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"expected a whole batch size of at least 1, received {batch_size!r}")
         seed, epoch, batch_size = int(seed), int(epoch), int(batch_size)  # NumPy's would not fit into a state of JSON
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
+        if noise is not None and (kind := getattr(noise, "kind", dataset.kind)) != dataset.kind:
+            raise ValueError(f"expected a noise for {dataset.kind}, received {noise} for {kind}")
+        self._noise, self._seed = noise, seed
         rows = dataset.rows(split)
         if shuffle:
             sample = dataset.statistics.get("mean_bytes") or np.prod(dataset.sample_shape or (1,))
@@ -71,7 +86,8 @@ class Batches(Iterator[dict[str, Any]]):
             )
         else:
             self._order = np.arange(rows.start, rows.stop)
-        self._fingerprint = digest([dataset.version, batch_size, seed, split, shuffle, drop_last])
+        parameters = [dataset.version, batch_size, seed, split, shuffle, drop_last]
+        self._fingerprint = digest(parameters if noise is None else [*parameters, str(noise)])
         self._epoch = epoch
         self._step = 0
 
@@ -94,12 +110,10 @@ class Batches(Iterator[dict[str, Any]]):
         if not 0 <= step < len(self):
             raise IndexError(f"expected a batch from 0 to {len(self) - 1}, received {step}")
         rows = self._order[step * self.batch_size : (step + 1) * self.batch_size]
-        return {
-            "values": self.dataset.take(rows),
-            "labels": self.dataset.labels()[rows],
-            "ids": self.dataset.ids()[rows],
-            "rows": rows,
-        }
+        values, ids = self.dataset.take(rows), self.dataset.ids()[rows]
+        if self._noise is not None:
+            values = self._noise(values, ids, seed=self._seed, epoch=self._epoch)
+        return {"values": values, "labels": self.dataset.labels()[rows], "ids": ids, "rows": rows}
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the epoch, as plain values."""

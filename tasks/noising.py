@@ -34,15 +34,15 @@ def noise_recipe(version: str, noise: Any, seed: int) -> dict[str, Any]:
         "input": version,
         "noise": describe(noise),
         "written": printed(noise),
-        "code": _code(noise),
+        "code": noise_code(noise),
         "seed": seed,
     }
 
 
-def _code(noise: Any) -> Any:
+def noise_code(noise: Any) -> Any:
     """Version of a noise's code, and of the noises that it is made of."""
     members = getattr(noise, "members", None)
-    return [code_version(noise), *map(_code, members)] if members else code_version(noise)
+    return [code_version(noise), *map(noise_code, members)] if members else code_version(noise)
 
 
 def add_noise(

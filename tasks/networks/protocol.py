@@ -23,8 +23,9 @@ class Network(Protocol):
     """Anything that builds a compiled Keras model and says how to fit it.
 
     It must be picklable and print as it was written. It may also carry `patience` (None: no early stopping),
-    `learning_rate` and `schedule` ("cosine": from `learning_rate` to zero over all steps), `slug`, and, for texts,
-    `vocabulary` and `length`: the number of token codes and of tokens per text that its model takes.
+    `learning_rate` and `schedule` ("cosine": from `learning_rate` to zero over all steps), `augment` (a noise that is
+    applied while training), `slug`, and, for texts, `vocabulary` and `length`: the number of token codes and of tokens
+    per text that its model takes.
     """
 
     @property
@@ -69,6 +70,9 @@ class FitSettings:
     patience : int or None
         Stop after so many epochs without a lower validation loss, and return to the best epoch's weights. None: train
         all epochs and keep the last weights; then no validation split is needed.
+    augment : Noise, optional
+        Changes the training samples, in every epoch anew: a noise of `tasks.noise`, or a composition. A reconstruction
+        learns to undo it, and then needs no stored noisy copy.
     """
 
     _: KW_ONLY
@@ -77,6 +81,7 @@ class FitSettings:
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     patience: int | None = 2
+    augment: Any = None
 
     def __post_init__(self) -> None:
         check_count(self, "epochs")
@@ -85,6 +90,7 @@ class FitSettings:
         check_choice(self, "schedule", SCHEDULES)
         if self.patience is not None:
             check_count(self, "patience", least=0)
+        check_augment(self, self.augment)
 
     def __repr__(self) -> str:
         """Print as written: the parameters that are not the defaults."""
@@ -161,6 +167,16 @@ def check_number(
         low = f"above {above:g}" if above is not None else f"{least:g} or more"
         high = f" and at most {most:g}" if math.isfinite(most) else ""
         raise ValueError(f"expected {name} of {_kind(owner)} as a number {low}{high}, received {value!r}")
+
+
+def check_augment(owner: Any, augment: Any) -> None:
+    """Accept a noise of the owner's kind, or none."""
+    if augment is None:
+        return
+    if isinstance(augment, type) or not callable(augment) or not hasattr(augment, "kind"):
+        raise TypeError(f"expected augment of {_kind(owner)} as a noise such as noise.Shift(2), received {augment!r}")
+    if augment.kind != owner.kind:
+        raise ValueError(f"expected augment of {_kind(owner)} for {owner.kind}, received {augment} for {augment.kind}")
 
 
 def check_choice(owner: object, name: str, choices: Sequence[str]) -> None:

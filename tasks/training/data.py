@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ PREDICT_BATCH = 256
 
 Batch = tuple[np.ndarray, np.ndarray]
 MakeEpoch = Callable[[int], "Epoch"]
+ChangeTexts = Callable[[list[str], np.ndarray], list[str]]
 
 
 class Epoch:
@@ -39,7 +41,13 @@ class Epoch:
 
 
 def image_epochs(
-    inputs: Dataset, clean: Dataset | None, batch_size: int, seed: int, split: str, shuffle: bool
+    inputs: Dataset,
+    clean: Dataset | None,
+    batch_size: int,
+    seed: int,
+    split: str,
+    shuffle: bool,
+    augment: Any = None,
 ) -> MakeEpoch:
     """Batches of images, uint8, with their labels or with the clean images of the same rows.
 
@@ -48,16 +56,21 @@ def image_epochs(
     inputs : Dataset
     clean : Dataset or None
         The targets, as float32 between 0 and 1; None: the targets are the labels, int64.
+    augment : Noise, optional
+        Changes the images, anew in every epoch of training; in storage order always as in epoch 0.
     """
 
     def make(epoch: int) -> Epoch:
-        feed = batches(inputs, batch_size, seed=seed, epoch=epoch, split=split, shuffle=shuffle)
+        feed = batches(
+            inputs, batch_size, seed=seed, epoch=epoch if shuffle else 0, split=split, shuffle=shuffle, noise=augment
+        )
 
         def read(step: int) -> Batch:
             batch = feed[step]
             if clean is None:
                 return batch["values"], batch["labels"]
-            target = batch["values"] if clean is inputs else clean.take(batch["rows"])
+            same = clean is inputs and augment is None
+            target = batch["values"] if same else clean.take(batch["rows"])
             return batch["values"], np.asarray(target, np.float32) / np.float32(255)
 
         return Epoch(len(feed), read)
@@ -88,19 +101,23 @@ def text_epochs(
     return make
 
 
-def text_blocks(dataset: Dataset, split: str) -> Iterator[list[str]]:
+def text_blocks(dataset: Dataset, split: str, change: ChangeTexts | None = None) -> Iterator[list[str]]:
     """The texts of one split, a block at a time, in storage order."""
     rows = dataset.rows(split)
     for start in range(rows.start, rows.stop, BLOCK):
-        yield list(dataset.read(start, min(start + BLOCK, rows.stop)))
+        stop = min(start + BLOCK, rows.stop)
+        texts = list(dataset.read(start, stop))
+        yield texts if change is None else change(texts, dataset.column("ids", start, stop))
 
 
-def encode_split(dataset: Dataset, split: str, vocabulary: Vocabulary, length: int) -> np.ndarray:
-    """Token codes of one split in storage order, int32 (rows, length)."""
+def encode_split(
+    dataset: Dataset, split: str, vocabulary: Vocabulary, length: int, change: ChangeTexts | None = None
+) -> np.ndarray:
+    """Token codes of one split in storage order, int32 (rows, length); of what `change` makes of texts and ids."""
     rows = dataset.rows(split)
     tokens = np.empty((rows.stop - rows.start, length), np.int32)
     start = 0
-    for block in text_blocks(dataset, split):
+    for block in text_blocks(dataset, split, change):
         tokens[start : start + len(block)] = vocabulary.encode(block, length)
         start += len(block)
     return tokens

@@ -19,6 +19,7 @@ from tasks.networks.vocabulary import Vocabulary
 from tasks.training import artifacts, scoring
 from tasks.training.data import (
     PREDICT_BATCH,
+    Epoch,
     MakeEpoch,
     encode_split,
     image_epochs,
@@ -105,7 +106,7 @@ def train(
         "name": type(network).__name__,
         "kind": "network",
         "task": network.task,
-        "trained_on": material.inputs.name,
+        "trained_on": material.trained_on,
         "fit_seconds": seconds,
         "fit_rows": rows.stop - rows.start,
         "parameters": int(model.count_params()),
@@ -133,6 +134,12 @@ class Material:
     def inputs(self) -> Dataset:
         """The dataset that the network sees."""
         return self.noisy or self.clean
+
+    @property
+    def trained_on(self) -> str:
+        """What the network learns from, for the report."""
+        augment = getattr(self.network, "augment", None)
+        return self.inputs.name if augment is None else f"{self.inputs.name}, {augment} in each epoch"
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -175,10 +182,32 @@ class Material:
         return self.epochs("validation") if "validation" in self.clean.splits else None
 
     def epochs(self, split: str) -> MakeEpoch:
-        """Batches of one split: shuffled for training, in storage order otherwise."""
+        """Batches of one split: shuffled and augmented for training, in storage order otherwise.
+
+        A reconstruction's validation is augmented too, always as in epoch 0: it has to undo what is done to images.
+        """
         training = split == "train"
         size = int(self.network.batch_size) if training else PREDICT_BATCH
+        augmented = training or self.network.task == "reconstruction"
+        augment = getattr(self.network, "augment", None) if augmented else None
+        if self.network.kind == "texts" and augment is not None:
+            return self._augmented_texts(split, size, augment)
+        targets = self.clean if self.network.task == "reconstruction" else None
+        if self.network.kind == "images":
+            return image_epochs(self.inputs, targets, size, self.seed, split, training, augment)
         return self.epochs_of(self.inputs, split, size, shuffle=training)
+
+    def _augmented_texts(self, split: str, batch_size: int, augment: Any) -> MakeEpoch:
+        """Shuffled batches of texts that are changed and encoded anew for each epoch."""
+        dataset = self.inputs
+        labels = dataset.labels()[dataset.rows(split)]
+
+        def make(epoch: int) -> Epoch:
+            change = partial(augment, seed=self.seed, epoch=epoch)
+            tokens = encode_split(dataset, split, self.vocabulary, self.network.length, change)
+            return text_epochs(tokens, labels, batch_size, seed=self.seed, version=dataset.version, shuffle=True)(epoch)
+
+        return make
 
     def epochs_of(self, dataset: Dataset, split: str, batch_size: int, *, shuffle: bool) -> MakeEpoch:
         """Batches of one split of any copy of the data."""
@@ -191,7 +220,9 @@ class Material:
 
 
 def _noisy(network: Any, path: str | Path | None) -> Dataset | None:
-    return open_dataset(path) if path is not None and network.task == "reconstruction" else None
+    """The stored noisy copy that a reconstruction learns from, unless it makes its own by `augment`."""
+    wanted = network.task == "reconstruction" and getattr(network, "augment", None) is None
+    return open_dataset(path) if path is not None and wanted else None
 
 
 def _prepare_device(network: Any) -> str:

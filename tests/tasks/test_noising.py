@@ -20,6 +20,12 @@ NOISES = {
     "images": [noise.Gaussian(severity=3), noise.SaltAndPepper(severity=5)],
     "texts": [noise.CharacterSwap(severity=5), noise.WordDrop(severity=5)],
 }
+GRADED = [kind for name in noise.__all__ if hasattr(kind := getattr(noise, name), "severities")]
+EVERY = [
+    *(kind(severity=4) for kind in GRADED),
+    noise.Sequence([noise.Rotate(severity=2), noise.Sometimes(0.5, noise.Gaussian(severity=3))]),
+    noise.OneOf([noise.WordDrop(severity=4), noise.CharacterSwap(severity=5)]),
+]
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +42,7 @@ def clean(workers, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("noisy", [n for kind in NOISES.values() for n in kind], ids=str)
+@pytest.mark.parametrize("noisy", EVERY, ids=str)
 def test_add_noise__equals_the_noise_on_the_whole_source(clean, make_source, workers, tmp_path, noisy):
     dataset, source = clean(noisy.kind, make_source)
     copy = add_noise(dataset, noisy, str(tmp_path / "noisy"), workers, seed=7)
@@ -48,6 +54,14 @@ def test_add_noise__equals_the_noise_on_the_whole_source(clean, make_source, wor
         assert stored == [whole[i] for i in copy.ids()]
     for read in ("ids", "labels"):
         np.testing.assert_array_equal(getattr(copy, read)(), getattr(dataset, read)())
+    # While training: the same bytes in epoch 0, others later.
+    split = dataset.rows("train")
+    for batch in storage.batches(dataset, 7, seed=7, noise=noisy):
+        assert batch["rows"].min() >= split.start
+        np.testing.assert_array_equal(batch["values"], copy.take(batch["rows"]))
+    if getattr(noisy, "random", True):
+        later = storage.batches(dataset, 60, seed=7, epoch=1, shuffle=False, noise=noisy)[0]
+        assert np.any(np.asarray(later["values"]) != np.asarray(copy.take(later["rows"])))
     assert (copy.splits, copy.classes, copy.layout) == (dataset.splits, dataset.classes, dataset.layout)
     assert copy.name == noise.slug_of(noisy)
     assert copy.version != dataset.version
@@ -205,3 +219,26 @@ def test_add_noise__an_impure_noise_is_caught_when_a_shard_is_done_twice(clean, 
     with pytest.raises(StorageError, match="must give the same samples for the same ids"):
         Build(str(tmp_path / "noisy"), plan).write_shard(0, noisy_shard(plan, 0, part.dataset, part.build, Clock(), 0))
     assert storage.verify(copy.path).ok
+
+
+def test_batches__state_knows_the_noise(clean, make_source):
+    dataset, _ = clean("images", make_source)
+    one = storage.batches(dataset, 8, noise=noise.Gaussian(severity=3))
+    storage.batches(dataset, 8, noise=noise.Gaussian(severity=3)).load_state_dict(one.state_dict())
+    for other in (None, noise.Gaussian(severity=4)):
+        with pytest.raises(ValueError, match="expected a state of epoch 0"):
+            storage.batches(dataset, 8, noise=other).load_state_dict(one.state_dict())
+
+
+def test_batches__refuse_a_noise_of_the_other_kind(clean, make_source):
+    dataset, _ = clean("images", make_source)
+    with pytest.raises(ValueError, match=r"expected a noise for images, received WordDrop\(severity=3\) for texts"):
+        storage.batches(dataset, 8, noise=noise.WordDrop(severity=3))
+
+
+def test_noise_recipe__knows_the_members(monkeypatch):
+    composed = noise.Sequence([noise.Sometimes(0.5, noise.Shift(severity=1)), noise.Gaussian(severity=3)])
+    before = noise_recipe("v", composed, 0)
+    monkeypatch.setattr(noise.Shift, "version", 99)
+    assert noise_recipe("v", composed, 0) != before
+    assert noise_recipe("v", noise.Gaussian(severity=3), 0)["code"] == "version 1"

@@ -8,6 +8,7 @@ import math
 import random
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from distributed import Event
 
 from storage.dataset import open_dataset
+from storage.feed import batches
 from storage.layout import Layout
 from storage.plan import Plan
 from storage.shards import Shard
@@ -400,6 +402,55 @@ def test_image_epochs__targets_are_the_same_rows(images):
     assert len(make(1)) == 10
     assert sorted(seen) == list(range(96))
     assert seen != sorted(seen)
+
+
+def test_image_epochs__augmented_anew_in_every_epoch(images):
+    clean = open_dataset(images["clean"])
+    augment = noise.Sequence([noise.Shift(severity=2, vary=True), noise.Gaussian(severity=1)])
+    make = image_epochs(clean, clean, 10, 3, "train", True, augment)
+    seen = []
+    for epoch in (0, 1):
+        feed = batches(clean, 10, seed=3, epoch=epoch)
+        for (values, target), plain in zip(make(epoch), feed, strict=True):
+            np.testing.assert_array_equal(values, augment(plain["values"], plain["ids"], seed=3, epoch=epoch))
+            np.testing.assert_allclose(target * 255, plain["values"], rtol=1e-6)
+        seen.append({value.tobytes() for values, _ in make(epoch) for value in values})
+    assert not seen[0] & seen[1]
+    validation = image_epochs(clean, clean, 10, 3, "validation", False, augment)
+    for (one, _), (other, _) in zip(validation(0), validation(1), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_train__augmented_images_and_texts(images, texts, tmp_path):
+    jitter = noise.Sometimes(0.5, noise.Brightness(amount=0.05))
+    seen = train(replace(FAST, augment=jitter), images["clean"], folder=tmp_path / "images")
+    assert seen["trained_on"] == f"clean, {jitter} in each epoch"
+    assert seen["scores"][0]["value"] > 0.9
+    plain = train(FAST, images["clean"], folder=tmp_path / "plain")
+    assert plain["history"] != seen["history"]
+    read = train(replace(READER, augment=noise.WordDrop(rate=0.1)), texts, folder=tmp_path / "texts")
+    assert read["scores"][0]["value"] > 0.8
+
+
+def test_train__a_denoiser_that_makes_its_own_noise(images, tmp_path):
+    tests = {name: path for name, path in images.items() if name != "clean"}
+    own = replace(DENOISER, augment=noise.Gaussian(severity=4))
+    result = train(own, images["clean"], images["gaussian-4"], tests, folder=tmp_path)
+    assert result["trained_on"] == "clean, Gaussian(severity=4) in each epoch"
+    assert result["scores"][0]["value"] > 3  # dB won
+
+
+@pytest.mark.parametrize(
+    ("augment", "error", "match"),
+    [
+        (noise.Gaussian, TypeError, "expected augment of lenet5 as a noise such as"),
+        ("noise", TypeError, "expected augment of lenet5 as a noise such as"),
+        (noise.WordDrop(severity=1), ValueError, "expected augment of lenet5 for images, received WordDrop"),
+    ],
+)
+def test_networks__refuse_what_is_no_augmentation(augment, error, match):
+    with pytest.raises(error, match=match):
+        networks.lenet5(augment=augment)
 
 
 def test_text_epochs__every_row_once_in_an_order_of_its_own():
