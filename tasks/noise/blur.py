@@ -60,7 +60,7 @@ class GaussianBlur(ImageNoise):
     Notes
     -----
     To one grey level. Images of more than 64 pixels a side go through OpenCV, whose Gaussian blur of bytes is made to
-    give the same bits on every machine.
+    give the same bits on every machine; its weights of 8 bits cost up to two grey levels in photographs.
     """
 
     version = 1

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from storage.texts import encode
 from tasks.noise import graphemes
 from tasks.noise.blocks import Block, Joined, RatedNoise, apart, below, ranges, splice, substituted
 from tasks.noise.graphemes import ALNUM, CLASS, UPPER, WHITE, Lookup
@@ -175,8 +176,8 @@ def _flipped() -> Lookup:
     def other(character: str) -> int:
         swapped = character.swapcase()
         back = len(swapped) == 1 and swapped.swapcase() == character
-        same = back and len(swapped.encode()) == len(character.encode())
-        return ord(swapped if same else character)
+        fits = back and len(encode(swapped)) == len(encode(character))
+        return ord(swapped if fits else character)
 
     return Lookup(other)
 

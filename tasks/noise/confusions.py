@@ -66,9 +66,9 @@ class Table:
 
     def rows(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row for each pair of code points, or for the first alone, and how many of the two it replaces."""
-        first, second = (np.where(codes < 128, codes, 0).astype(np.int64) for codes in (first, second))
-        pair = self._pair[first, second]
-        return np.where(pair, pair, self._single[first]), np.where(pair, 2, 1)
+        first, second = (np.where(codes < 128, codes, 0) for codes in (first, second))
+        pair = self._pair.ravel().take(first.astype(np.int32) << 7 | second)
+        return np.where(pair, pair, self._single.take(first)), np.where(pair, 2, 1)
 
 
 @lru_cache(maxsize=1)
@@ -153,10 +153,11 @@ class OcrConfusion(RatedNoise):
 
     def _changed(self, block: Block) -> Joined:
         hits, table = block.hits(self.strength[0]), _shapes()
-        hits = hits[block.codes[hits] < 128]
-        hits = hits[block.codes[hits] > 32]
-        hits = hits[block.alone(hits)]
-        second = np.where(block.alone(hits + 1), block.codes[hits + 1], 0)
+        hits = hits[hits < block.ends[-1]]  # not the last NUL
+        second = block.codes[hits + 1]
+        if not block.ascii:
+            alone = block.alone(hits)
+            hits, second = hits[alone], np.where(block.alone(hits + 1), second, 0)[alone]
         rows, widths = table.rows(block.codes[hits], second)
         hits, rows, widths = (found[rows > 0] for found in (hits, rows, widths))
         taken = apart(hits, widths == 2)

@@ -45,7 +45,7 @@ class JpegCompression(ImageNoise):
         out = np.empty_like(samples)
         for image, found in zip(samples, out, strict=True):
             _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if colour else image, options)
-            decoded = cv2.imdecode(data, how)
+            decoded = np.asarray(cv2.imdecode(data, how))
             if colour:
                 cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=found)
             else:

@@ -152,7 +152,8 @@ class Zoom(Geometric):
 
     def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
         share = uniforms(key, ids, 1)[:, 0] if self.vary else 1.0
-        inverse = 1 / (1 + (self.strength[0] - 1) * share)
+        # A millionth is less than a pixel of any image.
+        inverse = 1 / np.maximum(1 + (self.strength[0] - 1) * share, 1e-6)
         return self._warped(samples, [[inverse, 0.0], [0.0, inverse]])
 
 

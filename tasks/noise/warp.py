@@ -12,6 +12,7 @@ PARTS = 32  # of a pixel
 _FINE = 10  # bits below 1 / PARTS that survive until row and column are added
 _BLOCK = 50_176  # pixels whose coordinates stay in cache, as of 64 images of 28 x 28
 _MOST_ROWS = 32_000  # OpenCV's coordinates are int16
+_FARTHEST = 2.0**60
 _AFTER = 2  # pixels of the frame behind an image, right and below
 BORDERS = ("zeros", "edge", "reflect")
 
@@ -114,10 +115,15 @@ class _Places:
 
 
 def _along(rows: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One coordinate of where is read, int32 (n, height, width) in 1/32 of a pixel; a sum of two small tables."""
+    """One coordinate of where is read, (n, height, width) in 1/32 of a pixel; a sum of two small tables."""
     across, down, shift = (rows * float(PARTS << _FINE)).T
-    at_columns = np.rint(across[:, None] * np.arange(width)).astype(np.int32)
-    at_rows = np.rint(down[:, None] * np.arange(height) + shift[:, None]).astype(np.int32) + (1 << (_FINE - 1))
+    columns = np.rint(across[:, None] * np.arange(width))
+    lines = np.rint(down[:, None] * np.arange(height) + shift[:, None])
+    # A map that shrinks a lot, as a triangle moved to nearly a line gives, reads further away than int32 counts.
+    far = np.abs(columns).max() + np.abs(lines).max() >= 1 << 30
+    dtype = np.int64 if far else np.int32
+    at_columns = np.clip(columns, -_FARTHEST, _FARTHEST).astype(dtype)
+    at_rows = np.clip(lines, -_FARTHEST, _FARTHEST).astype(dtype) + (1 << (_FINE - 1))
     place = at_rows[:, :, None] + at_columns[:, None, :]
     place >>= _FINE
     return np.asarray(place)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ WHOLE = {
 def parts(text: str) -> list[str]:
     codes = np.frombuffer((text + "\0").encode("utf-32-le", "surrogatepass"), np.uint32)
     fronts = np.flatnonzero(~attached(codes)).tolist()
-    return [text[start:stop] for start, stop in zip(fronts[:-1], fronts[1:], strict=True)]
+    return [text[start:stop] for start, stop in pairwise(fronts)]
 
 
 @pytest.mark.parametrize("cluster", WHOLE.values(), ids=WHOLE.keys())

@@ -1,19 +1,38 @@
+"""What holds for every noise for texts."""
+
 from __future__ import annotations
 
-import unicodedata
+import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.noise import CharacterSwap, WordDrop
+from tasks import noise as catalogue
+from tasks.noise import blocks, graphemes
 
-any_text = st.text(st.characters(exclude_categories=()), max_size=60)
+any_text = st.text(st.characters(exclude_categories=()), max_size=40)
+mixed = st.text(
+    st.sampled_from("abrnclAé \n\r\t.,!\x00\u0301\u200d\u0915\u094d\U0001f1e9\U0001f44d\U0001f3fd\ud83d"), max_size=40
+)
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 ODD = ["", " ", "\r\n", "a", "e\u0301e\u0301e\u0301", FAMILY, "\ud83d", "\ud83d\ude00", "é\u200dx", "1\ufe0f\u20e32"]
+ODD += ["\0", "\0a\0\0 b\0", "...", "a b", " a", "a ", "\u0301", " \u0301", "rnrnm", "\U0010ffff"]
+# Characters of several code points, between plain ones.
+NASTY = [
+    *("e\u0301", "o\u0308\u0323", FAMILY, "\U0001f44d\U0001f3fd", "\U0001f1e9\U0001f1ea", "1\ufe0f\u20e3"),
+    *("\u1112\u1161\u11ab", "\uac00\u11a8", "\u0915\u094d\u0937", "\u0924\u093f", "\u0e01\u0e33", "\uff76\uff9e"),
+    *("\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f", "m\u0300", "\u0915\u094d\u093c\u0937"),
+]
+SENTENCE = "The quick brown fox, it is said, jumps over 15 lazy dogs; modern barns can be illusory! "
+
+KINDS = [kind for name in catalogue.__all__ if getattr(kind := getattr(catalogue, name), "kind", "") == "texts"]
+KINDS = [kind for kind in KINDS if hasattr(kind, "severities")]
+every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
 def one(noise, text: str, sample: int = 0, **options) -> str:
@@ -22,181 +41,122 @@ def one(noise, text: str, sample: int = 0, **options) -> str:
 
 
 def clusters(text: str) -> list[str]:
-    """Characters with the marks, joiners and modifiers that follow them; what a joiner joins is one cluster."""
-    parts: list[str] = []
-    for character in text:
-        extends = (
-            unicodedata.category(character) in ("Mn", "Mc", "Me") or character in "\u200c\u200d\U0001f3fb\U0001f3ff"
-        )
-        if parts and (extends or parts[-1].endswith("\u200d")):
-            parts[-1] += character
-        else:
-            parts.append(character)
-    return parts
+    codes = np.frombuffer((text + "\0").encode("utf-32-le", "surrogatepass"), np.uint32)
+    fronts = np.flatnonzero(~graphemes.attached(codes)).tolist()
+    return [text[start:stop] for start, stop in pairwise(fronts)]
 
 
-@given(any_text, st.integers(0, 10**6), st.floats(0.01, 1))
-@example("e\u0301abc", 0, 1.0)
-@example("ab\u0301c", 0, 1.0)
-def test_swap__keeps_characters_length_and_white_space(text, sample, rate):
-    noisy = one(CharacterSwap(rate=rate), text, sample)
-    assert Counter(noisy) == Counter(text)
-    assert len(noisy) == len(text)
-    for before, after in zip(text, noisy, strict=True):
-        if not before.isalnum() or not after.isalnum():
-            assert before == after
+def size(texts: list[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        ["\u1112\u1161\u11ab", "\u1100\u1173\u11af", "a", "b"],  # Hangul in conjoining parts
-        ["\u0915\u094d\u0937", "\u092e", "\u0924\u093f", "x"],  # Devanagari conjunct and vowel sign
-        ["\u0e01\u0e33", "\u0e17", "\u0e35\u0e48", "y"],  # Thai
-        ["\uff76\uff9e", "\uff71", "b", "c"],  # half-width katakana with a voicing mark
-        ["n\u0303", "o\u0308\u0323", "p", "q"],  # accents of their own
-        ["1\ufe0f\u20e3", "2", "3"],  # keycap
-        ["\U0001f44d\U0001f3fd", FAMILY, "r", "s"],  # skin tone, family
-    ],
-    ids=["Hangul", "Devanagari", "Thai", "katakana", "accents", "keycap", "emoji"],
-)
-def test_swap__characters_of_several_code_points_stay_whole(parts):
-    for turn in range(len(parts)):
-        turned = parts[turn:] + parts[:turn]
-        noisy = one(CharacterSwap(rate=1), "".join(turned))
-        for part in parts:
-            assert part in noisy, ascii(noisy)
-        rest = noisy
-        while rest:  # nothing but whole characters
-            rest = rest[len(next(part for part in sorted(parts, key=len, reverse=True) if rest.startswith(part))) :]
+def test_kinds__are_all():
+    assert len(KINDS) == 13
 
 
-@given(any_text, st.integers(0, 1000))
-@example("aé" + FAMILY + "ab", 0)
-@example("a\u200dbc", 0)
-def test_swap__tears_no_cluster_apart(text, sample):
-    assert Counter(clusters(one(CharacterSwap(rate=1.0), text, sample))) == Counter(clusters(text))
+@every
+@settings(max_examples=40)
+@given(st.lists(st.one_of(any_text, mixed), max_size=6), st.floats(0.01, 1), st.integers(1, 60))
+@example(ODD, 1.0, 1)
+@example(ODD, 0.5, 10**6)
+def test_call__a_text_gets_the_same_in_any_company(kind, texts, rate, block):
+    noise, ids = kind(rate=rate), np.arange(len(texts)) * 7 - 3
+    expected = [one(noise, text, sample) for text, sample in zip(texts, ids.tolist(), strict=True)]
+    assert noise(texts, ids) == expected
+    assert noise(texts[::-1], ids[::-1]) == expected[::-1]
+    before, blocks._BLOCK = blocks._BLOCK, block
+    try:
+        assert noise(texts, ids) == expected
+    finally:
+        blocks._BLOCK = before
 
 
-@given(any_text, st.integers(0, 1000))
-def test_swap__never_moves_a_character_by_more_than_one_place(text, sample):
-    noisy = one(CharacterSwap(rate=0.9), text, sample)
-    i = 0
-    while i < len(text):
-        if noisy[i] == text[i]:
-            i += 1
-        else:
-            assert noisy[i : i + 2] == text[i + 1] + text[i]
-            i += 2
+@every
+@settings(max_examples=40)
+@given(st.lists(st.text(st.characters(max_codepoint=127), max_size=60), max_size=5), st.floats(0.01, 1))
+@example([SENTENCE * 3, "a\r\nb \r\n c.", "rnm vv"], 0.5)
+def test_call__ascii_gets_the_same_as_any_text(kind, texts, rate):
+    noise, ids = kind(rate=rate), np.arange(len(texts))
+    key = noise._key(0, 0)
+    ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64) - 1
+    codes = blocks._codes_of(texts, ascii=False)
+    if texts:
+        general = list(blocks._split(noise._changed(blocks.Block(codes, ends, ids, key))))
+        assert noise(texts, ids) == [after or before for after, before in zip(general, texts, strict=True)]
 
 
-@pytest.mark.parametrize(("severity", "rate"), [(1, 0.02), (2, 0.05), (3, 0.10), (4, 0.15), (5, 0.25)])
-def test_swap__rate(severity, rate):
-    # Neighbours always differ, so every swap shows. A swap covers two places and its successor starts behind it:
-    # of n places, n r / (1 + r) begin a swap.
-    text = ("abcdefghij" * 2000)[: 20_000 + 1]
-    noisy = one(CharacterSwap(severity), text)
-    swaps = sum(a != b for a, b in zip(text, noisy, strict=True)) / 2
-    expected = 20_000 * rate / (1 + rate)
-    assert abs(swaps - expected) < 4 * np.sqrt(expected)
+@every
+@settings(max_examples=40)
+@given(st.lists(st.one_of(any_text, mixed), max_size=6), st.floats(0.01, 1))
+@example(["a", "m", ".", "a" + " " * 50, "n.", "d\u0301", "W", "ab"], 1.0)
+@example(["a"] * 50, 1.0)
+@example(["m.m" * 10], 1.0)
+def test_growth__is_never_passed(kind, texts, rate):
+    noise = kind(rate=rate)
+    for sample in range(0, 50, 10):
+        noisy = noise(texts, np.arange(len(texts)) + sample)
+        assert size(noisy) <= math.ceil(noise.growth * size(texts))
 
 
-def test_swap__at_full_rate_every_pair():
-    assert one(CharacterSwap(rate=1), "abcdef gh i") == "badcfe hg i"
+@every
+@pytest.mark.parametrize("cluster", NASTY, ids=ascii)
+def test_call__tears_no_character_apart(kind, cluster):
+    parts = {part for part in cluster if not part.isascii()}
+    text = f"ab{cluster}cd {cluster} x{cluster}{cluster} .{cluster}\n{cluster}"
+    for rate in (0.3, 1.0):
+        for sample in range(10):
+            noisy = one(kind(rate=rate), text, sample)
+            if kind is catalogue.CaseFlip:  # a letter with its accent has another case
+                noisy = noisy.lower()
+            assert not parts & set("".join(noisy.split(cluster))), ascii(noisy)
 
 
-def test_swap__each_pair_is_equally_likely():
-    counts = np.zeros(9)
-    for noisy in CharacterSwap(rate=0.05)(["abcdefghij"] * 20_000, np.arange(20_000)):
-        counts += np.array([noisy[i : i + 2] == "abcdefghij"[i + 1] + "abcdefghij"[i] for i in range(9)])
-    # A place whose left neighbour swapped is skipped: p(i) = r (1 - p(i - 1)).
-    expected = [0.05]
-    for _ in range(8):
-        expected.append(0.05 * (1 - expected[-1]))
-    assert stats.chisquare(counts, np.array(expected) * counts.sum() / sum(expected)).pvalue > 1e-3
-    assert counts.sum() == pytest.approx(20_000 * sum(expected), rel=0.03)
-
-
-@given(any_text, st.integers(0, 10**6), st.floats(0.01, 1))
-@example("\u2028a\u00a0b", 0, 0.5)
-def test_drop__keeps_words_in_order_and_at_least_one(text, sample, rate):
-    noisy = one(WordDrop(rate=rate), text, sample)
-    before, after = text.split(), noisy.split()
-    assert (len(after) > 0) == (len(before) > 0)
-    rest = iter(before)
-    assert all(word in rest for word in after)  # a subsequence
-
-
-@given(any_text)
-def test_drop__text_without_words_stays(text):
-    blank = "".join(character for character in text if character.isspace())
-    assert one(WordDrop(rate=1), blank) == blank
-
-
-@pytest.mark.parametrize(("severity", "rate"), [(1, 0.05), (2, 0.10), (3, 0.20), (4, 0.30), (5, 0.50)])
-def test_drop__rate(severity, rate):
-    words = [f"w{i}" for i in range(20_000)]
-    kept = one(WordDrop(severity), " ".join(words)).split()
-    assert stats.binomtest(20_000 - len(kept), 20_000, rate).pvalue > 1e-3
-
-
-def test_drop__full_rate_leaves_any_one_word():
-    kept = Counter(WordDrop(rate=1)(["a b c d"] * 4000, np.arange(4000)))
-    assert {text.strip() for text in kept} == set("abcd")
-    assert stats.chisquare(list(kept.values())).pvalue > 1e-3
-
-
-def test_drop__white_space_goes_with_the_word_before_it():
-    text = "  one\ttwo\r\nthree  four "
-    pieces = {"one\t", "two\r\n", "three  ", "four "}
-    for sample in range(50):
-        noisy = one(WordDrop(rate=0.5), text, sample)
-        assert noisy.startswith("  ")
-        rest = noisy[2:]
-        while rest:
-            piece = next(piece for piece in pieces if rest.startswith(piece))
-            rest = rest[len(piece) :]
-
-
-def test_drop__joined_emoji_and_marks_stay_whole():
-    text = f"{FAMILY} e\u0301té {FAMILY}"
-    for sample in range(20):
-        assert set(one(WordDrop(rate=0.5), text, sample).split()) <= {FAMILY, "e\u0301té"}
-
-
-@pytest.mark.parametrize("noise", [CharacterSwap(rate=1.0), WordDrop(rate=1.0)], ids=str)
+@every
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_call__odd_texts(noise, text):
-    noisy = one(noise, text)
-    assert isinstance(noisy, str)
-    assert (noisy == "") == (text == "")
+def test_call__odd_texts(kind, text):
+    for rate in (0.5, 1.0):
+        noisy = one(kind(rate=rate), text)
+        assert type(noisy) is str
+        assert (noisy == "") == (text == "")
 
 
-@pytest.mark.parametrize("kind", [CharacterSwap, WordDrop])
-def test_severity__changes_more(kind):
-    text = " ".join(["character", "swaps", "and", "dropped", "words"] * 400)
-    unchanged = []
+@every
+@given(st.text(st.sampled_from(" \t\n\r\x0b\x0c\x1c\x85\u00a0\u2003\u2028\u3000"), max_size=20))
+def test_call__white_space_alone_stays(kind, text):
+    assert one(kind(rate=1.0), text) == text
+
+
+@every
+def test_severity__is_the_weaker_one_made_stronger(kind):
+    # The units that a weaker severity changes are among those of a stronger one.
+    text = SENTENCE * 60
+    shares = []
     for severity in range(1, 6):
-        noisy = Counter(one(kind(severity), text).split())
-        unchanged.append(sum((noisy & Counter(text.split())).values()))
-    assert (np.diff(unchanged) < 0).all()
+        noisy = one(kind(severity), text)
+        before, after = (Counter([*pairwise(found), *pairwise(found.split())]) for found in (text, noisy))
+        shares.append(sum((before & after).values()) / max(sum(before.values()), sum(after.values())))
+    assert (np.diff(shares) < 0).all(), shares
+
+
+@every
+def test_call__epoch_seed_and_id_are_other_draws(kind):
+    noise, text = kind(severity=3), SENTENCE * 5
+    found = {one(noise, text, sample, seed=s, epoch=e) for sample in (0, 1) for s in (0, 1) for e in (0, 1)}
+    assert len(found) == 8
+
+
+@every
+def test_call__a_long_text_and_numpy_strings(kind):
+    text = "some words, of a long text. " * 40_000
+    noisy = one(kind(3), text)
+    assert noisy != text
+    texts = np.array(["abc def.", "ghi jklé"])
+    assert kind(5)(texts, np.arange(2)) == kind(5)(texts.tolist(), np.arange(2))
 
 
 def test_noises__of_one_seed_are_independent():
     texts, ids = ["ab cd"] * 4000, np.arange(4000)
-    swapped = [text.startswith("ba") for text in CharacterSwap(rate=0.5)(texts, ids)]
-    dropped = [not text.startswith("ab") for text in WordDrop(rate=0.5)(texts, ids)]
+    swapped = [text.startswith("ba") for text in catalogue.CharacterSwap(rate=0.5)(texts, ids)]
+    dropped = [not text.startswith("ab") for text in catalogue.WordDrop(rate=0.5)(texts, ids)]
     table = np.histogram2d(swapped, dropped, bins=2)[0]
     assert stats.chi2_contingency(table).pvalue > 1e-3
-
-
-def test_call__a_long_text_is_quick_enough():
-    # Linear in the length; a quadratic implementation would take minutes.
-    text = "some words of a long text " * 40_000
-    assert len(one(CharacterSwap(3), text)) == len(text)
-    assert len(one(WordDrop(3), text)) < len(text)
-
-
-def test_call__numpy_strings_are_strings():
-    texts = np.array(["abc def", "ghi jkl"])
-    assert CharacterSwap(5)(texts, np.arange(2)) == CharacterSwap(5)(texts.tolist(), np.arange(2))
