@@ -6,7 +6,7 @@ Imports nothing of duskflow. Reads a request a line (JSON) and answers each with
 
 - ``{"do": "make", "noise": NAME, "strength": {...}, "samples": PATH}`` chooses what is nearest to a noise of ours and
   runs it on the first samples: ``{"setting": ..., "results": PATH}``, or ``{"skip": why}``;
-- ``{"do": "time", "samples": PATH}`` runs it for about a quarter of a second: ``{"count": samples, "seconds": ...}``;
+- ``{"do": "time", "samples": PATH}`` runs it for a quarter of a second of CPU: ``{"count": samples, "seconds": ...}``;
 - ``{"do": "memory"}``: ``{"peak": bytes}``.
 
 Samples are an .npy file of images, or a JSON file with a list of texts.
@@ -217,16 +217,16 @@ def _read(path: str) -> Any:
 
 
 def _time(change: Change, samples: Any) -> dict[str, Any]:
-    """As many samples as fit the time, over and over; the clock is read after each batch."""
-    count, batch, begun = 0, 1, time.perf_counter()
+    """As many samples as fit the time, over and over; the CPU's clock is read after each batch."""
+    count, batch, begun = 0, 1, time.process_time()
     while True:
         for place in range(count, count + batch):
             change(samples[place % len(samples)])
         count += batch
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         if seconds >= SECONDS:
             return {"count": count, "seconds": seconds, "bytes": _bytes(samples, count)}
-        batch = max(1, int(count * min(1.0, SECONDS / seconds - 1)))
+        batch = max(1, int(count * min(1.0, SECONDS / max(seconds, 1e-6) - 1)))
 
 
 def _bytes(samples: Any, count: int) -> int | None:

@@ -44,7 +44,8 @@ def _changed(old: str, new: str) -> list[Piece]:
         # Replaced or swapped letters: place by place is how they came about.
         pairs = list(zip(old, new, strict=True))
         alike = sum(one == other for one, other in pairs)
-        if alike >= _ALIKE * len(old) or sorted(old) == sorted(new):
+        same_letters = sorted(old) == sorted(new) or old.casefold() == new.casefold()
+        if same_letters or alike >= _ALIKE * len(old):
             return [Piece("same" if one == other else "new", other) for one, other in pairs]
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     if not old or not new or matcher.ratio() < _ALIKE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import dataclass, replace
 from functools import partial
@@ -78,6 +79,8 @@ def test_run__numbers_are_those_of_noise_added_by_hand(spread, client, tmp_path)
     chosen = [methods.KNeighborsClassifier(7), methods.KNeighborsClassifier(1), methods.KMeans(3), methods.PCA(2)]
     run = Pipeline("hand", spread, methods=chosen, seed=4, robustness=asked).run(tmp_path, client=client)
     assert run.exit_code == 0
+    gc.collect()
+    assert not [key for key in client.futures if "robustness" in str(key)]  # the workers' memory is free again
     clean = storage.open_dataset(run.dataset_path("clean"))
     values, labels, ids = clean.read(0, 300), clean.labels(), clean.ids()
     train, test = clean.rows("train"), clean.rows("test")
@@ -229,7 +232,6 @@ def test_run__interrupted_scoring_is_continued(spread, client, tmp_path, monkeyp
     assert made.plan(tmp_path / "half").steps[-1].detail == "3 of 7 scores"
     resumed = made.run(tmp_path / "half", client=client)
     assert resumed.record["robustness"] == reference.record["robustness"]
-    assert not client.futures
 
 
 def test_run__a_failing_noise_is_left_out(source, client, tmp_path):
@@ -245,7 +247,7 @@ def test_run__a_failing_noise_is_left_out(source, client, tmp_path):
     assert list(record["results"][0]["scores"]) == ["Gaussian"] and record["results"][0]["mce"] is not None
     assert record["notes"] == ["Shrink is left out: it failed"]
     stored = replace(made, robustness=replace(asked, store=True)).run(tmp_path, client=client)
-    assert [step["name"] for step in stored.failures] == ["shrink-1", "shrink-2"]
+    assert sorted(step["name"] for step in stored.failures) == ["shrink-1", "shrink-2"]
     assert set(stored.failures[0]) == set(failure)
     assert [entry["name"] for entry in stored.record["robustness"]["noises"]] == ["Gaussian"]
 
