@@ -208,8 +208,17 @@ class HorizontalFlip(ImageNoise):
         import cv2
 
         _, height, width, channels = samples.shape
-        out = samples.copy()
-        chosen = np.flatnonzero(uniforms(key, ids, 1)[:, 0] < self.strength[0])
+        flipped = uniforms(key, ids, 1)[:, 0] < self.strength[0]
+        out = np.empty_like(samples)
+        if height * width > 10_000:  # one by one, without a copy of the chosen
+            for image, found, turn in zip(samples, out, flipped.tolist(), strict=True):
+                if turn:
+                    cv2.flip(image, 1, dst=found)
+                else:
+                    found[...] = image
+            return out
+        out[...] = samples
+        chosen = np.flatnonzero(flipped)
         step = max(1, 1_000_000 // (height * width))
         for low in range(0, len(chosen), step):
             rows = chosen[low : low + step]
@@ -296,15 +305,18 @@ def _interpolation(window: int, side: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _smoothing(sigma: float, side: int) -> np.ndarray:
-    """Gaussian smoothing of a row with reflected edges as a matrix (side, side) of whole numbers, 65,536 a column."""
+    """Gaussian smoothing of a row with reflected edges as a matrix, float32 (side, side), of whole numbers.
+
+    Every column sums to `UNIT` or a little less.
+    """
     reach = max(1, int(3 * sigma + 0.5))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel = np.rint(kernel / kernel.sum() * 65_536)
     at = np.arange(side)
     matrix = np.zeros((side, side))
     for offset, weight in zip(range(-reach, reach + 1), kernel.tolist(), strict=True):
         folded = (at + offset) % (2 * side)  # the edge's pixel occurs twice
         np.add.at(matrix, (np.minimum(folded, 2 * side - 1 - folded), at), weight)
+    matrix = np.floor(matrix * (UNIT / matrix.sum(axis=0)) + 1e-9).astype(np.float32)
     matrix.setflags(write=False)
     return matrix
 
@@ -362,15 +374,19 @@ class ElasticTransform(ImageNoise):
     def _fields(self, key: int, ids: np.ndarray, height: int, width: int, alpha: float, sigma: float) -> np.ndarray:
         """Displacements in 1/32 of a pixel, int32 (n, 2, height, width).
 
-        Noise of 16 bits and weights of 16 bits make sums below 2^53: exact in float64, in whatever order.
+        Noise below 2^10 and weights that sum to 2^12 make whole numbers below 2^22; of these 12 bits are kept for the
+        second product, which stays below 2^24. So all sums are exact in float32, in whatever order.
         """
         count = 2 * height * width
         lanes = words(key, ids, math.ceil(count / 4)).view(np.uint16)[:, :count]
-        noise = lanes.astype(np.float64).reshape(-1, 2, height, width)
-        noise -= 32_767.5  # uniform, without a mean
-        noise *= 2  # whole again
-        smooth = _smoothing(sigma, height).T @ noise @ _smoothing(sigma, width)
-        smooth *= alpha * PARTS / (65_535 * 65_536.0**2)
+        noise = (lanes >> 6).astype(np.float32).reshape(-1, 2, height, width)
+        noise *= 2
+        noise -= 1023  # odd numbers from -1023 to 1023: uniform, without a mean
+        rows = noise @ _smoothing(sigma, width)
+        rows *= np.float32(1 / 1024)
+        np.rint(rows, out=rows)
+        smooth = _smoothing(sigma, height).T @ rows
+        smooth *= np.float32(alpha * PARTS / (1024 * UNIT * 4))
         return np.rint(smooth, out=smooth).astype(np.int32)
 
 

@@ -7,6 +7,7 @@ Nothing is random here: every image is changed in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
@@ -54,34 +55,46 @@ class Brightness(ImageNoise):
         if samples.shape[3] != 3:
             return _looked_up(samples, np.rint(risen).astype(np.uint8))
         # All channels of a pixel are multiplied by the same factor; a black pixel has no hue and becomes grey.
-        factor = (risen[1:] / _GREY[1:]).astype(np.float32)
-        factor = np.concatenate([np.ones(1, np.float32), factor])
-        rise_of_black = np.float32(risen[0])
-        out = np.empty(samples.shape, np.uint8)
-        for pixels, found in _pixels(samples, out):
-            value = pixels.max(axis=0)
-            changed = pixels * factor.take(value)
-            if rise_of_black:
-                changed += (value == 0) * rise_of_black
-            # Adding a half and cutting rounds; the value itself may come out a hair above 255.
-            np.minimum(np.rint(changed, out=changed), 255, out=changed)
-            found[...] = changed
-        return out
+        factor = (risen / np.maximum(_GREY, 1)).astype(np.float32)
+        factor[0] = 1
+        black = np.uint8(np.rint(risen[0]))
+
+        def brightened(planes: Planes) -> Planes:
+            value = _largest(planes)
+            factors = factor.take(value)
+            changed = [_rounded(plane * factors) for plane in planes]
+            if black:
+                for plane in changed:
+                    plane[value == 0] = black
+            return changed
+
+        return _by_planes(samples, brightened)
 
 
-def _pixels(samples: np.ndarray, out: np.ndarray):  # type: ignore[no-untyped-def]
-    """Blocks of pixels of both as views (channel, pixels)."""
-    flat, target = samples.reshape(-1, 3), out.reshape(-1, 3)
-    for low in range(0, len(flat), _BLOCK):
-        yield np.ascontiguousarray(flat[low : low + _BLOCK].T), target[low : low + _BLOCK].T
+Planes = Sequence[np.ndarray]
+"""The channels of an image, uint8 (height, width) each."""
 
 
-def _means(samples: np.ndarray) -> np.ndarray:
-    """Mean of each channel of each image, float64 (n, channel), from sums in whole numbers."""
-    n, height, width, channels = samples.shape
-    # Row by row in uint32, which is faster; a row of 16 million pixels would fit.
-    sums = samples.reshape(n, height, width * channels).sum(axis=1, dtype=np.uint32)
-    return np.asarray(sums.reshape(n, width, channels).sum(axis=1, dtype=np.int64) / (height * width))
+def _by_planes(samples: np.ndarray, change: Callable[[Planes], Planes]) -> np.ndarray:
+    """Change colour images channel by channel, some rows of pixels at a time."""
+    import cv2
+
+    width = samples.shape[2]
+    tall = samples.reshape(-1, width, 3)
+    out, step = np.empty_like(tall), max(1, _BLOCK // width)
+    for low in range(0, len(tall), step):
+        cv2.merge(change(cv2.split(tall[low : low + step])), dst=out[low : low + step])
+    return out.reshape(samples.shape)
+
+
+def _largest(planes: Planes) -> np.ndarray:
+    return np.maximum(np.maximum(planes[0], planes[1]), planes[2])
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Round to the nearest grey level; what is a hair above 255 is 255."""
+    np.rint(values, out=values)
+    return np.minimum(values, 255, out=values).astype(np.uint8)
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,11 +124,13 @@ class Contrast(ImageNoise):
         import cv2
 
         factor, channels = self.strength[0], samples.shape[3]
-        means = _means(samples)
+        if channels not in (1, 3):  # channels do not mix
+            parts = [self._noisy(np.ascontiguousarray(samples[..., c : c + 1]), ids, key) for c in range(channels)]
+            return np.concatenate(parts, axis=3)
+        # Sums of bytes are whole numbers, exact in OpenCV's float64.
+        means = np.array([cv2.mean(image)[:channels] for image in samples])
         # A table for each image and channel: as many products as grey levels, not as pixels.
         tables = np.rint(_GREY[:, None] * factor + means[:, None, :] * (1 - factor)).astype(np.uint8)
-        if channels not in (1, 3):
-            return np.asarray(np.take_along_axis(tables[:, :, None], samples, axis=1))
         out = np.empty_like(samples)
         for image, table, found in zip(samples, tables[:, None], out, strict=True):
             cv2.LUT(image, table if channels == 3 else table[0], dst=found)
@@ -191,16 +206,17 @@ class Saturate(ImageNoise):
     def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
         factor, shift = self.strength
         table = _saturation_table(factor, shift).ravel()
-        out = np.empty_like(samples)
-        for pixels, found in _pixels(samples, out):
-            value, least = pixels.max(axis=0), pixels.min(axis=0)
+
+        def saturated(planes: Planes) -> Planes:
+            value = _largest(planes)
+            least = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
             stretch = table.take(value.astype(np.uint16) << 8 | least)
-            distance = np.subtract(value, pixels).astype(np.float32)
+            grey = value == least
+            changed = [_rounded(value - np.subtract(value, plane) * stretch) for plane in planes]
             if shift:
-                grey = value == least
-                stretch[grey] = value[grey] * np.float32(shift)
-                distance[1:, grey] = 1
-            distance *= stretch
-            np.subtract(value, distance, out=distance)
-            found[...] = np.rint(distance, out=distance)
-        return out
+                pale = _rounded(value[grey] * np.float32(1 - shift))
+                for plane in changed[1:]:
+                    plane[grey] = pale
+            return changed
+
+        return _by_planes(samples, saturated)

@@ -47,6 +47,10 @@ def warp(samples: np.ndarray, matrices: np.ndarray, border: str, displacement: n
         rows = np.flatnonzero(way.reshape(-1) == number)
         step = _step(height, width)
         places = _Places(np.repeat(ways[number : number + 1], min(step, len(rows)), 0), height, width, border)
+        if step == 1:
+            for row in rows.tolist():
+                places.read(samples[row : row + 1], out[row : row + 1])
+            continue
         for low in range(0, len(rows), step):
             chosen = rows[low : low + step]
             out[chosen] = places.read(samples[chosen])
@@ -78,6 +82,7 @@ class _Places:
         # twice as fast where no place needs a neighbour beyond the picture.
         self.before = int(border == "zeros")
         high = height + self.before + _AFTER
+        self.frame: np.ndarray | None = None
         self.whole = np.empty((count, height, width, 2), np.int16)
         self.parts = np.zeros((count, height, width), np.uint16)
         for axis, side in enumerate((width, height)):
@@ -97,21 +102,25 @@ class _Places:
                 self.whole[..., 0] = place
             self.parts += fraction
 
-    def read(self, images: np.ndarray) -> np.ndarray:
+    def read(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Read at the places; there may be fewer images than places for them."""
         import cv2
 
         count, height, width, channels = images.shape
-        tall = np.zeros((count, height + self.before + _AFTER, width + self.before + _AFTER, channels), np.uint8)
-        tall[:, self.before : -_AFTER, self.before : -_AFTER] = images
-        found = cv2.remap(
-            tall.reshape(-1, tall.shape[2], channels),
+        framed = count, height + self.before + _AFTER, width + self.before + _AFTER, channels
+        if self.frame is None or self.frame.shape != framed:
+            self.frame = np.zeros(framed, np.uint8)
+        self.frame[:, self.before : -_AFTER, self.before : -_AFTER] = images
+        out = np.empty_like(images) if out is None else out
+        cv2.remap(
+            self.frame.reshape(-1, framed[2], channels),
             self.whole[:count].reshape(-1, width, 2),
             self.parts[:count].reshape(-1, width),
             cv2.INTER_LINEAR,
+            dst=out.reshape(-1, width, channels),
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return np.asarray(found).reshape(images.shape)
+        return out
 
 
 def _along(rows: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from tasks.noise import JpegCompression, Pixelate
-from tasks.noise.digital import _by_pillow
 from tests.tasks.noise_pictures import pictures, psnr
 
 IDS = np.arange(3)
@@ -92,14 +91,6 @@ def test_pixelate__images_that_are_not_square(share, shape):
     noisy = Pixelate(share=share)(images, IDS)
     np.testing.assert_array_equal(noisy, np.stack([boxed(image, high, wide) for image in images]))
     assert noisy[0, ..., 0].size >= high * wide >= len(np.unique(noisy[0, ..., 0]))
-
-
-@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (40, 61, 3), (64, 3, 1)])
-def test_pixelate__both_ways_agree(shape):
-    images = pictures(*shape, count=3)
-    for share in SHARES:
-        high, wide = (max(1, int(side * share)) for side in shape[:2])
-        np.testing.assert_array_equal(Pixelate(share=share)(images, IDS), _by_pillow(images, high, wide))
 
 
 def test_pixelate__whole_cells_are_means():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from storage.keyed import key_of, uniforms
 from tasks.noise import ElasticTransform, HorizontalFlip, RandomCrop, Rotate, Shear, Shift, Zoom
 from tasks.noise.geometry import _moved_triangles
 from tests.tasks.noise_pictures import correlation, fading, pictures
@@ -132,11 +133,11 @@ def test_zoom__by_the_factor(factor):
     assert Zoom(factor=factor).random is False
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.5])
-def test_zoom__by_any_factor(factor):
+@pytest.mark.parametrize(("factor", "radius"), [(0.5, 14), (1.5, 29)])
+def test_zoom__by_any_factor(factor, radius):
     noise = Zoom(factor=factor, vary=True, border="edge")
     assert noise.random is True
-    found = 3 / slopes(noise(RAMPS, np.arange(600)), radius=12)[:, 0, 0]
+    found = 3 / slopes(noise(RAMPS, np.arange(600)), radius)[:, 0, 0]
     low, high = sorted((1, factor))
     assert found.min() >= low - 0.01
     assert found.max() <= high + 0.01
@@ -283,7 +284,7 @@ def test_random_crop__windows_of_any_size(side):
 
 
 def displacements(noise: ElasticTransform, count: int, side: int = 60, rise: int = 3) -> np.ndarray:
-    """How far each pixel's column and row was read from elsewhere, float64 (n, side, side, 2), to 1 / (2 rise) pixels."""
+    """How far each pixel's column and row was read from elsewhere, float64 (n, side, side, 2), rounded to 1 / rise."""
     images = ramps(count, side, rise)
     return (noise(images, np.arange(count))[..., :2].astype(float) - images[..., :2]) / rise
 
@@ -294,7 +295,7 @@ def test_elastic_transform__displacements_are_smoothed_uniform_noise(sigma, alph
     moved = displacements(noise, 60)[:, 16:-16, 16:-16]
     # Noise of variance 1/3, smoothed by a Gaussian in two dimensions, has 1 / (4 pi sigma^2) of it left.
     expected = alpha * math.sqrt(1 / 3) / (2 * sigma * math.sqrt(math.pi))
-    assert 0.8 < expected < 2.5
+    assert 0.6 < expected < 2.5
     assert moved.var() == pytest.approx(expected**2 + 1 / 12 / 9, rel=0.1)
     # As many independent values as patches of 4 pi sigma^2 pixels.
     patches = moved[..., 0].size / (4 * math.pi * sigma**2)
@@ -308,7 +309,7 @@ def test_elastic_transform__displacements_are_smoothed_uniform_noise(sigma, alph
 
 
 def test_elastic_transform__without_affine_map_pictures_stay_in_place():
-    images = fading(40, 40, 3, count=100)
+    images = np.pad(fading(30, 30, 3, count=100), ((0, 0), (10, 10), (10, 10), (0, 0)))
     noisy = ElasticTransform(alpha=1, sigma=0.08, affine=0)(images, np.arange(100))
     assert np.abs(noisy.astype(float) - images).mean() > 2
     assert abs(noisy.mean() - images.mean()) < 0.5
@@ -351,16 +352,11 @@ def test_moved_triangles__undo_opencvs_affine_map():
 
 def test_elastic_transform__triangles_moved_to_nearly_a_line():
     # One image of some 200,000 at severity 2: its map reads further away than int32 counts.
-    images = pictures(224, 224, 1, count=1)
-    noise = ElasticTransform(2)
-    from storage.keyed import key_of, uniforms
-
-    ids = np.arange(400_000)
-    key = key_of(noise._key(0, 0), "affine")
-    maps = _moved_triangles(uniforms(key, ids, 6), 0.2 * 224, 224, 224)
-    wildest = np.abs(maps).max(axis=(1, 2)).argmax()
-    assert np.abs(maps[wildest]).max() * 224 * 32_768 > 2**31
-    assert noise(images, ids[[wildest]]).shape == images.shape
+    images, ids, noise = pictures(224, 224, 1, count=1), np.arange(400_000), ElasticTransform(2)
+    draws = uniforms(key_of(noise._key(0, 0), "affine"), ids, 6)
+    largest = np.abs(_moved_triangles(draws, 0.2 * 224, 224, 224)).max(axis=(1, 2))
+    assert largest.max() * 224 * 32_768 > 2**31
+    assert noise(images, ids[[largest.argmax()]]).shape == images.shape
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
@@ -370,12 +366,8 @@ def test_elastic_transform__blocks_change_nothing(severity, shape):
     images, ids = pictures(*shape, count=count), np.arange(count)
     noise = ElasticTransform(severity)
     together = noise(images, ids)
-    np.testing.assert_array_equal(
-        together,
-        np.concatenate([noise(images[i::7], ids[i::7]) for i in range(7)])[
-            np.argsort(np.concatenate([ids[i::7] for i in range(7)]))
-        ],
-    )
+    for i in range(7):
+        np.testing.assert_array_equal(together[i::7], noise(images[i::7], ids[i::7]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 3), (1, 20, 1), (2, 3, 1), (3, 3, 3)])

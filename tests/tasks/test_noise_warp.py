@@ -157,5 +157,5 @@ def test_about_centre__keeps_the_centre_where_it_is():
     linear = np.random.default_rng(0).normal(size=(5, 2, 2))
     maps = about_centre(linear, 31, 20, np.array([[1.0, -2.0]] * 5))
     centre = np.array([9.5, 15])
-    np.testing.assert_allclose(maps @ [*centre, 1], np.tile(centre + [1, -2], (5, 1)))
+    np.testing.assert_allclose(maps @ [*centre, 1], np.tile(centre + np.array([1, -2]), (5, 1)))
     np.testing.assert_array_equal(maps[:, :, :2], linear)
