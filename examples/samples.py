@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sklearn.pipeline import make_pipeline
 
-from pipeline import Pipeline, connect
+from pipeline import Pipeline, Robustness, connect
 from tasks import methods, networks, noise, sources
 
 images = Pipeline(
@@ -22,6 +22,10 @@ images = Pipeline(
         make_pipeline(methods.PCA(8), methods.DBSCAN(eps="auto")),
     ],
     networks=[networks.lenet5(), networks.denoising_autoencoder()],
+    # How fast each classifier gets worse, with and without the denoiser; computed as data is read, nothing is stored.
+    robustness=Robustness(
+        [noise.Gaussian, noise.Shot, noise.GaussianBlur, noise.JpegCompression, noise.Rotate], severities=[1, 3, 5]
+    ),
     seed=0,
 )
 
@@ -36,6 +40,7 @@ reviews = Pipeline(
         methods.KMeans(2),
     ],
     networks=[networks.lstm_sentiment()],
+    robustness=Robustness([noise.KeyboardTypo, noise.CharacterDrop, noise.WordMask], severities=[1, 3, 5]),
     seed=0,
 )
 
