@@ -55,7 +55,10 @@ def scope(robustness: Robustness) -> str:
     """How much was tried: "13 noises at severities 1 to 5"."""
     kept = [noise for noise in robustness.noises if noise.name in robustness.compared] or robustness.noises
     places = sorted({severity for noise in kept for severity in noise.severities})
-    at = f"severities {places[0]:g} to {places[-1]:g}" if len(places) > 1 else f"severity {places[0]:g}"
+    without_gaps = len(places) > 2 and places[-1] - places[0] == len(places) - 1
+    listed = f"{', '.join(f'{place:g}' for place in places[:-1])} and {places[-1]:g}"
+    run = f"{places[0]:g} to {places[-1]:g}" if without_gaps else listed
+    at = f"severities {run}" if len(places) > 1 else f"severity {places[0]:g}"
     return f"{wording.plural(len(kept), 'noise')} at {at}"
 
 

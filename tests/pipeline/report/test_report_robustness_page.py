@@ -61,7 +61,7 @@ def test_render__shows_every_value(images: dict[str, Any]) -> None:
 
 def test_render__explains_in_words(images: dict[str, Any]) -> None:
     words = said(rendered(images))
-    assert "2 noises at severities 1 to 5, measured on 1,000 test rows with seed 7" in words
+    assert "2 noises at severities 1, 2, 3 and 5, measured on 1,000 test rows with seed 7" in words
     assert "A corruption error (CE) is the share of wrong answers under a noise, summed over its severities" in words
     assert "On clean data denoising hurts all 3: −1.8 points on average" in words
     assert "Hendrycks and Dietterich 2019" in words
