@@ -96,4 +96,3 @@ def test_noise__the_catalogue_is_complete_and_true():
 def written(value) -> str:
     """A severity's value, or all of them, to three digits."""
     return f"({', '.join(map(written, value))})" if isinstance(value, tuple) else f"{value:.3g}"
-

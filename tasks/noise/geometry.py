@@ -400,8 +400,13 @@ def _moved_triangles(draws: np.ndarray, reach: float, height: int, width: int) -
     if arm == 0:  # smaller than three pixels: too small for a triangle
         return np.tile(np.eye(2, 3), (len(draws), 1, 1))
     moved = points + (2 * draws.reshape(-1, 3, 2) - 1) * reach
-    # Rows (column, row, 1) of the moved points; solved for the two rows of the map.
-    places = np.concatenate([moved, np.ones((len(moved), 3, 1))], axis=2)
-    return np.ascontiguousarray(
-        np.linalg.solve(places, np.broadcast_to(points, moved.shape).astype(float)).swapaxes(1, 2)
-    )
+    # Solved by hand: sums of a library of linear algebra may differ from machine to machine.
+    (ax, ay), (bx, by) = (moved[:, 1] - moved[:, 0]).T, (moved[:, 2] - moved[:, 0]).T
+    area = ax * by - ay * bx
+    area = np.where(np.abs(area) < 1e-6, 1e-6, area)  # a triangle that became a line
+    inverse = np.array([[by, -bx], [-ay, ax]]) / area  # of the matrix with columns a and b
+    columns = (points[1:] - points[0]).T.astype(np.float64)
+    linear = np.stack([[c * inverse[0, j] + d * inverse[1, j] for j in (0, 1)] for c, d in columns])
+    (mx, my), first = moved[:, 0].T, points[0]
+    shift = [first[i] - linear[i, 0] * mx - linear[i, 1] * my for i in (0, 1)]
+    return np.stack([np.stack([*linear[i], shift[i]], axis=-1) for i in (0, 1)], axis=1)

@@ -34,14 +34,20 @@ def gaussian(images: np.ndarray, sigma: float) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 40, 3), (5, 3, 2), (1, 1, 3), (1, 30, 1)])
 def test_gaussian_blur__is_scipys_for_small_images(sigma, shape):
     images = looked_at(*shape)
-    assert far_apart(GaussianBlur(sigma=sigma)(images, IDS), gaussian(images, sigma)) <= 1
+    noisy, expected = GaussianBlur(sigma=sigma)(images, IDS), gaussian(images, sigma)
+    assert far_apart(noisy, expected) <= 1
+    if sigma <= 6:  # little more than the rounding at the end; a kernel that ended at 3 sigma would show
+        assert np.abs(noisy - expected).max() <= 0.7
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.6, 1, 1.5, 2, 3, 4, 6, 12, 20, 50])
 @pytest.mark.parametrize("shape", [(65, 90, 3), (120, 66, 1), (2, 80, 3), (1, 65, 1), (70, 3, 2)])
 def test_gaussian_blur__is_scipys_for_large_images(sigma, shape):
     images = looked_at(*shape)
-    assert far_apart(GaussianBlur(sigma=sigma)(images, IDS), gaussian(images, sigma)) <= 1
+    noisy, expected = GaussianBlur(sigma=sigma)(images, IDS), gaussian(images, sigma)
+    assert far_apart(noisy, expected) <= 1
+    if sigma <= 6:  # little more than the rounding at the end; a kernel that ended at 3 sigma would show
+        assert np.abs(noisy - expected).max() <= 0.7
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1, 3, 6])

@@ -340,6 +340,16 @@ def test_elastic_transform__affine_maps_of_moved_points(affine):
         assert stats.kstest(place, stats.uniform(-affine - 0.002, 2 * affine + 0.004).cdf).pvalue > 1e-4
 
 
+def test_elastic_transform__affine_map_and_displacements_are_independent():
+    # A noise that is nearly not smoothed, and the map alone, of the same samples.
+    rough = displacements(ElasticTransform(alpha=0.1, sigma=0.005, affine=0, border="edge"), 800)[:, 0, 1:49]
+    turned = displacements(ElasticTransform(alpha=1e-6, sigma=0.1, affine=0.1, border="edge"), 800)
+    for y, x in ((30, 30), (20, 40), (40, 20)):
+        for one in turned[:, y, x].T:
+            for other in rough[..., 0].T:
+                assert correlation(one, other) < 4.5
+
+
 def test_moved_triangles__undo_opencvs_affine_map():
     draws = np.random.default_rng(0).random((200, 6))
     maps = _moved_triangles(draws, 6.0, 60, 80)

@@ -165,6 +165,7 @@ def test_randomness__samples_seeds_and_epochs_are_independent(noise, drawn):
     assert dependence(first[:-1], first[1:]) < 4
     assert dependence(first, drawn[str(noise), 1, 0]) < 4
     assert dependence(first, drawn[str(noise), 0, 1]) < 4
+    assert dependence(drawn[str(noise), 1, 0], drawn[str(noise), 0, 1]) < 4
     # The next sample of this seed is not this sample of the next seed.
     assert dependence(first[1:], drawn[str(noise), 1, 0][:-1]) < 4
     assert dependence(first[1:], drawn[str(noise), 0, 1][:-1]) < 4

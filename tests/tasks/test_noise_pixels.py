@@ -297,6 +297,23 @@ def test_random_erasing__aspect_is_log_uniform_and_places_are_uniform():
         assert (200 - side - start).min() <= 2
 
 
+def test_random_erasing__every_place_is_as_likely():
+    top, left = erased_by(RandomErasing(area=1 / 42, fill="zeros"), 4000, 6, 7)[:, 2:].T
+    assert stats.chisquare(np.bincount(top * 7 + left, minlength=42)).pvalue > 1e-3
+
+
+def test_random_erasing__what_is_written_is_independent_of_where():
+    images, ids = np.zeros((2000, 30, 30, 1), np.uint8), np.arange(2000)
+    places = rectangles(np.full((2000, 30, 30), 255), RandomErasing(3, fill="zeros")(images + 255, ids)[..., 0] == 0)
+    noisy = RandomErasing(3)(images, ids)
+    cut = [
+        image[top : top + h, left : left + w].ravel() for image, (h, w, top, left) in zip(noisy, places, strict=True)
+    ]
+    for byte in np.array([hole[:48] for hole in cut], float).T:
+        for place in places.T:
+            assert correlation(byte, place.astype(float)) < 4.5
+
+
 def test_random_erasing__fills():
     rng = np.random.default_rng(0)
     images = rng.integers(100, 200, (300, 30, 34, 3), dtype=np.uint8)

@@ -22,8 +22,8 @@ def test_robustness_verdicts__name_the_lowest_mean_drop(robustness: dict[str, An
     assert found.subject == "KNeighborsClassifier(n_neighbors=5)"
     assert (found.figure, found.unit) == ("−0.150", "accuracy, mean change")
     assert found.sentence == (
-        "Loses 0.150 accuracy on average over 2 noises at severities 1, 2, 3 and 5, with a mean corruption error of 0.619 "
-        "against LinearSVC(C=0.1). Hit hardest: LinearSVC(C=0.1), which loses 0.315 accuracy (0.330 on Gaussian)."
+        "Loses 0.150 accuracy on average over 2 noises at severities 1, 2, 3 and 5, with a mean corruption error of "
+        "0.619 against LinearSVC(C=0.1). Hit hardest: LinearSVC(C=0.1), which loses 0.315 accuracy (0.330 on Gaussian)."
     )
 
 
