@@ -9,8 +9,10 @@ from tasks.noise.blur import DefocusBlur, GaussianBlur, MotionBlur
 from tasks.noise.characters import CaseFlip, CharacterDrop, CharacterInsert, CharacterRepeat, CharacterSwap
 from tasks.noise.composition import OneOf, Sequence, Sometimes
 from tasks.noise.confusions import KeyboardTypo, OcrConfusion
+from tasks.noise.crop import RandomCrop
 from tasks.noise.digital import JpegCompression, Pixelate
-from tasks.noise.geometry import ElasticTransform, HorizontalFlip, RandomCrop, Rotate, Shear, Shift, Zoom
+from tasks.noise.elastic import ElasticTransform
+from tasks.noise.geometry import HorizontalFlip, Rotate, Shear, Shift, Zoom
 from tasks.noise.pixels import Gaussian, RandomErasing, SaltAndPepper, Shot, Speckle
 from tasks.noise.protocol import Noise, slug_of
 from tasks.noise.spacing import PunctuationNoise, WhitespaceNoise

@@ -9,7 +9,7 @@ from scipy import ndimage, stats
 
 from storage.keyed import key_of, uniforms
 from tasks.noise import ElasticTransform, HorizontalFlip, RandomCrop, Rotate, Shear, Shift, Zoom
-from tasks.noise.geometry import _moved_triangles
+from tasks.noise.elastic import _moved_triangles
 from tests.tasks.noise_pictures import correlation, fading, pictures
 
 # Beyond the edge: what scipy calls it.
