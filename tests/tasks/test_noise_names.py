@@ -8,7 +8,7 @@ from tasks import noise
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("Gausian", "expected a noise of CharacterSwap, Gaussian, .* received 'Gausian'; did you mean Gaussian"),
+        ("Gausian", "expected a noise of Brightness, CaseFlip, .* received 'Gausian'; did you mean Gaussian"),
         ("Rain", "received 'Rain'$"),
     ],
 )
