@@ -92,8 +92,8 @@ def bases(key: int, ids: np.ndarray) -> np.ndarray:
     return words
 
 
-def words(key: int, ids: np.ndarray, count: int) -> np.ndarray:
-    """Draw `count` 64-bit words for each id.
+def words(key: int, ids: np.ndarray, count: int, start: int = 0) -> np.ndarray:
+    """Draw `count` 64-bit words for each id, from word `start` on.
 
     Parameters
     ----------
@@ -102,20 +102,22 @@ def words(key: int, ids: np.ndarray, count: int) -> np.ndarray:
     ids : ndarray of int64, shape (n,)
     count : int
         Words per sample.
+    start : int
+        Words of each sample that are left out before the first.
 
     Returns
     -------
     ndarray of uint64, shape (n, count)
         Little-endian in memory on every supported machine, so that `.view(numpy.uint16)` gives the same lanes.
     """
-    start = bases(key, ids)
-    out = np.empty((len(start), count), np.uint64)
-    steps = np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
+    first = bases(key, ids)
+    out = np.empty((len(first), count), np.uint64)
+    steps = np.arange(start + 1, start + count + 1, dtype=np.uint64) * _GAMMA
     rows = max(1, _BLOCK_WORDS // max(count, 1))
-    scratch = np.empty((min(rows, max(len(start), 1)), count), np.uint64)
-    for low in range(0, len(start), rows):
+    scratch = np.empty((min(rows, max(len(first), 1)), count), np.uint64)
+    for low in range(0, len(first), rows):
         block = out[low : low + rows]
-        np.add(start[low : low + rows, None], steps, out=block)
+        np.add(first[low : low + rows, None], steps, out=block)
         _mix(block, scratch[: len(block)])
     return out.astype("<u8", copy=False)
 

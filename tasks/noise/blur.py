@@ -7,6 +7,7 @@ Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from storage.keyed import words
 from tasks.noise.graded import ImageNoise, Parameter
-from tasks.noise.linear import SMALL, UNIT, rows_per_block, separable, whole
+from tasks.noise.linear import BLOCK, SMALL, UNIT, rows_per_block, separable, whole
 
 DIRECTIONS = 64
 
@@ -130,13 +131,21 @@ class DefocusBlur(ImageNoise):
         weights = _gaussian(softness, 1 if radius <= 8 else 2)
         weights = (weights / weights.sum()).astype(np.float32)
         out = np.empty_like(samples)
-        step = rows_per_block(samples)
-        for low in range(0, len(samples), step):
-            images = samples[low : low + step]
-            planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        for rows, channels in _pieces(samples.shape):
+            planes = np.ascontiguousarray(samples[rows, :, :, channels].transpose(0, 3, 1, 2))
             blurred = _softened(_disk_means(planes, radius, len(weights) // 2), weights)
-            out[low : low + len(images)] = np.rint(blurred, out=blurred).transpose(0, 2, 3, 1)
+            out[rows, :, :, channels] = np.rint(blurred, out=blurred).transpose(0, 2, 3, 1)
         return out
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Rows and channels of blocks of images; of large images one channel at a time, to need less memory."""
+    count, height, width, channels = shape
+    step = max(1, BLOCK // (height * width * channels))
+    together = channels if step > 1 else 1
+    for low in range(0, count, step):
+        for first in range(0, channels, together):
+            yield slice(low, low + step), slice(first, first + together)
 
 
 def _disk_means(planes: np.ndarray, radius: float, more: int) -> np.ndarray:
@@ -215,13 +224,13 @@ class MotionBlur(ImageNoise):
 
     def _noisy(self, samples: np.ndarray, ids: np.ndarray, key: int) -> np.ndarray:
         direction = (words(key, ids, 1)[:, 0] >> np.uint64(58)).astype(np.int64)  # six bits
-        out, step = np.empty_like(samples), rows_per_block(samples)
+        out = np.empty_like(samples)
         for number in np.unique(direction).tolist():
             chosen = np.flatnonzero(direction == number)
             trace = _trace(*self.strength, number)
-            for low in range(0, len(chosen), step):
-                rows = chosen[low : low + step]
-                out[rows] = _traced(samples[rows], trace)
+            for rows, channels in _pieces((len(chosen), *samples.shape[1:])):
+                images = samples[chosen[rows], :, :, channels]
+                out[chosen[rows], :, :, channels] = _traced(images, trace)
         return out
 
 

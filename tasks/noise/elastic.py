@@ -14,14 +14,15 @@ from tasks.noise.linear import UNIT
 from tasks.noise.warp import BORDERS, PARTS, warp
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)  # 64 MB each at 4,000 pixels
 def _smoothing(sigma: float, side: int) -> np.ndarray:
     """Gaussian smoothing of a row with reflected edges as a matrix, float32 (side, side), of whole numbers.
 
     Every column sums to `UNIT` or a little less.
     """
     reach = max(1, int(3 * sigma + 0.5))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    with np.errstate(under="ignore"):
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     at = np.arange(side)
     matrix = np.zeros((side, side))
     for offset, weight in zip(range(-reach, reach + 1), kernel.tolist(), strict=True):

@@ -125,13 +125,13 @@ class ImageNoise(Graded):
             A new array; images without pixels come back as they are.
         """
         ids, key = check_images(samples, ids), self._key(seed, epoch)
+        if not samples.size:
+            return samples.copy()
         if self.colour and samples.shape[3] != 3:
             raise ValueError(
                 f"expected colour images (3 channels) for {self}, received {samples.shape[3]} channels; leave it out "
                 "for grey images"
             )
-        if not samples.size:
-            return samples.copy()
         if self.channels and samples.shape[3] not in self.channels:
             raise ValueError(
                 f"expected images of {' or '.join(map(str, self.channels))} channels for {self}, received "

@@ -21,12 +21,23 @@ _BLOCK = 100_352  # pixels, as of 128 images of 28 x 28: words, table and pixels
 _LEVELS = 65_536
 
 
-def _lanes(key: int, ids: np.ndarray, count: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of samples with `count` numbers of 16 random bits for each, uint16 (rows, count)."""
+def _lanes(key: int, ids: np.ndarray, count: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Blocks of samples, or parts of large ones, with 16 random bits for each of `count` numbers of a sample.
+
+    Yields
+    ------
+    rows, columns : slice
+        Which samples, and which of their numbers.
+    lanes : ndarray of uint16, shape (rows, columns)
+    """
     step = max(1, _BLOCK // count)
+    width = min(count, _BLOCK)  # a whole number of words
     for low in range(0, len(ids), step):
         rows = slice(low, low + step)
-        yield rows, words(key, ids[rows], math.ceil(count / 4)).view(np.uint16)[:, :count]
+        for left in range(0, count, width):
+            columns = slice(left, min(left + width, count))
+            drawn = words(key, ids[rows], math.ceil((columns.stop - left) / 4), start=left // 4)
+            yield rows, columns, drawn.view(np.uint16)[:, : columns.stop - left]
 
 
 @lru_cache(maxsize=4)
@@ -84,11 +95,11 @@ class Gaussian(ImageNoise):
         table, pixels = _normal_table(self.strength[0]), math.prod(samples.shape[1:])
         flat = samples.reshape(len(samples), pixels)
         out = np.empty_like(flat)
-        for rows, lanes in _lanes(key, ids, pixels):
+        for rows, columns, lanes in _lanes(key, ids, pixels):
             noisy = table.take(lanes)
-            noisy += flat[rows]
+            noisy += flat[rows, columns]
             np.clip(noisy, 0, 255, out=noisy)
-            out[rows] = noisy
+            out[rows, columns] = noisy
         return out.reshape(samples.shape)
 
 
@@ -119,12 +130,12 @@ class Speckle(ImageNoise):
         pixels = math.prod(samples.shape[1:])
         flat = samples.reshape(len(samples), pixels)
         out = np.empty_like(flat)
-        for rows, lanes in _lanes(key, ids, pixels):
+        for rows, columns, lanes in _lanes(key, ids, pixels):
             noisy = factors.take(lanes)
-            noisy *= flat[rows]
+            noisy *= flat[rows, columns]
             np.rint(noisy, out=noisy)
             np.clip(noisy, 0, 255, out=noisy)
-            out[rows] = noisy
+            out[rows, columns] = noisy
         return out.reshape(samples.shape)
 
 
@@ -199,16 +210,16 @@ class Shot(ImageNoise):
         pixels = math.prod(samples.shape[1:])
         flat = samples.reshape(len(samples), pixels)
         out = np.empty_like(flat)
-        for rows, lanes in _lanes(key, ids, pixels):
-            columns = flat[rows].astype(np.uint16)
-            columns <<= bits
-            columns |= lanes >> (16 - bits)
-            found = table.take(columns)
+        for rows, columns, lanes in _lanes(key, ids, pixels):
+            places = flat[rows, columns].astype(np.uint16)
+            places <<= bits
+            places |= lanes >> (16 - bits)
+            found = table.take(places)
             lanes &= (1 << (16 - bits)) - 1
             # Below the threshold the first of the two levels: shifted to where the second lies.
             first = lanes < (found >> 16)
             found >>= first.view(np.uint8) * np.uint8(8)
-            out[rows] = found
+            out[rows, columns] = found
         return out.reshape(samples.shape)
 
 
@@ -236,15 +247,16 @@ class SaltAndPepper(ImageNoise):
         out = np.empty_like(flat)
         # The 16 random bits of a pixel: the lowest 2k values are hit, even ones black and odd ones white.
         hits = 2 * round(self.strength[0] * _LEVELS / 2)
-        for rows, lanes in _lanes(key, ids, height * width):
+        for rows, pixels, lanes in _lanes(key, ids, height * width):
             hit = (lanes < hits).view(np.uint8)
             white = lanes.astype(np.uint8) & hit
             # In bytes without a branch: hit - 1 keeps all bits of a pixel or none; -white adds all bits or none.
             keep, add = hit - np.uint8(1), np.negative(white)
             if channels > 1:
                 keep, add = keep.repeat(channels, axis=1), add.repeat(channels, axis=1)
-            np.bitwise_and(flat[rows], keep, out=out[rows])
-            out[rows] |= add
+            columns = slice(pixels.start * channels, pixels.stop * channels)
+            np.bitwise_and(flat[rows, columns], keep, out=out[rows, columns])
+            out[rows, columns] |= add
         return out.reshape(samples.shape)
 
 
@@ -257,7 +269,8 @@ class RandomErasing(ImageNoise):
     severity : {1, 2, 3, 4, 5}, optional
         area = 0.05, 0.1, 0.2, 0.3, 0.4 (the span of the paper).
     area : float, optional
-        Share of the image that is erased, up to 1. Height by width is drawn, log-uniform, between 0.3 and 1 / 0.3.
+        Share of the image that is erased, up to 1, in whole pixels. Height by width is drawn, log-uniform, between 0.3
+        and 1 / 0.3.
     fill : {"random", "zeros", "mean"}
         What is written there: random bytes, as the paper found best; black; or the image's mean, channel by channel.
     """

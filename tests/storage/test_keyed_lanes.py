@@ -44,3 +44,9 @@ def test_words_at__are_those_of_words(drawn, key):
     found = words_at(key, ids, places)
     assert found.dtype == np.uint64
     assert found.tolist() == expected
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 5), (1, 4), (7, 20), (3, 0)])
+def test_words__from_a_later_one_on(start, count):
+    ids = np.array([0, 5, -1, 2**62])
+    np.testing.assert_array_equal(words(9, ids, count, start), words(9, ids, start + count)[:, start:])
