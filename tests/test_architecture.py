@@ -22,7 +22,19 @@ OWNERS = {
 }
 """Who may import what: a folder, or the beginning of a file's name."""
 
-HEAVY = {"keras", "tensorflow", "sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "PIL", "xarray", "dask_ml"}
+HEAVY = {
+    "keras",
+    "tensorflow",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "PIL",
+    "cv2",
+    "xarray",
+    "dask_ml",
+}
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
