@@ -53,6 +53,7 @@ class ElasticTransform(ImageNoise):
 
     Notes
     -----
+    Shares of the side as in MNIST-C; ImageNet-C multiplies them by 244 for images of 224, which its authors call a slip.
     ImageNet-C interpolates twice, first the affine map and then the displacements; here both are one.
     """
 

@@ -1,8 +1,7 @@
 """Noise that changes tone and colour: brightness, contrast, gamma, saturation.
 
 Severities are those of ImageNet-C (Hendrycks and Dietterich 2019); MNIST-C (Mu and Gilmer 2019) has the same for
-28 x 28.
-Nothing is random here: every image is changed in the same way.
+28 x 28. Nothing is random here: every image is changed in the same way.
 """
 
 from __future__ import annotations
