@@ -53,7 +53,7 @@ class ElasticTransform(ImageNoise):
 
     Notes
     -----
-    Shares of the side as in MNIST-C; ImageNet-C multiplies them by 244 for images of 224, which its authors call a slip.
+    Shares of the side as in MNIST-C; ImageNet-C multiplies them by 244 for images of 224, a slip by its own comment.
     ImageNet-C interpolates twice, first the affine map and then the displacements; here both are one.
     """
 
