@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
+from storage.limits import group_limits
 
 
 def cores() -> int:
@@ -21,31 +20,7 @@ def memory() -> int:
     """Bytes of memory that this process and its children may use together."""
     from distributed.system import memory_limit
 
-    return min([memory_limit(), *_group_limits(Path("/proc/self/cgroup"), CGROUPS)])
-
-
-def _group_limits(membership: Path, root: Path) -> list[int]:
-    """Memory limits of the control groups (version 2) that this process is in, inner and outer.
-
-    Dask looks at the outermost only; a batch system or systemd sets the limit further in.
-    """
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        number, _, group = line.partition("::")
-        if number != "0":
-            continue
-        parts = [part for part in group.split("/") if part and part != ".."]
-        for depth in range(len(parts) + 1):
-            try:
-                limits.append(int(root.joinpath(*parts[:depth], "memory.max").read_text()))
-            except (OSError, ValueError):
-                # Not there, or "max": no limit at this level.
-                continue
-    return limits
+    return min([memory_limit(), *group_limits()])
 
 
 def gpus() -> list[str]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
-    from storage.feed import Batches, batches
+    from storage.feeding.batches import Batches, batches
     from storage.retention import catalog, prune
     from storage.verification import Verification, verify
     from storage.versions import tag, untag
 
 _HOME = {
-    "Batches": "storage.feed",
-    "batches": "storage.feed",
+    "Batches": "storage.feeding.batches",
+    "batches": "storage.feeding.batches",
     "catalog": "storage.retention",
     "prune": "storage.retention",
     "Dataset": "storage.dataset",

@@ -12,7 +12,7 @@ import numpy as np
 from storage.documents import GROUP
 from storage.errors import StorageError
 from storage.layout import SPLITS, Layout, columns
-from storage.part import Part
+from storage.part import Part, Verify
 from storage.stores import is_url, join, locate, store_of
 from storage.versions import describe_parts, find_version, latest, version_key, version_numbers
 
@@ -165,7 +165,7 @@ class Dataset:
         if name not in (known := [c.name for c in columns(False)]):
             raise ValueError(f"expected a column of {known}, received {name!r}")
         self._check_range(start, stop)
-        found = [self.parts[part].column(name, low, high) for _, part, low, high in self._pieces(start, stop)]
+        found = [self.parts[part].column(name, low, high) for _, part, low, high in self.pieces(start, stop)]
         return np.concatenate(found) if found else np.empty(0, np.uint8 if name == "split" else np.int64)
 
     def labels(self) -> np.ndarray:
@@ -184,7 +184,7 @@ class Dataset:
         ndarray of uint8, shape (stop - start, height, width, channel), or list of str
         """
         self._check_range(start, stop)
-        pieces = self._pieces(start, stop)
+        pieces = self.pieces(start, stop)
         if len(pieces) == 1:
             _, part, low, high = pieces[0]
             return self.parts[part].read(low, high)
@@ -193,12 +193,14 @@ class Dataset:
             return [text for texts in found for text in texts]
         return np.concatenate(found) if found else np.empty((0, *(self.sample_shape or ())), np.uint8)
 
-    def take(self, rows: np.ndarray) -> np.ndarray | list[str]:
+    def take(self, rows: np.ndarray, *, verify: Verify = None) -> np.ndarray | list[str]:
         """Gather samples at any rows, in the order given.
 
         Parameters
         ----------
         rows : ndarray of int64, shape (n,)
+        verify : {None, "first-read", "every-read"}
+            Compare the shards of these rows with their hashes: not at all, each once, or always.
 
         Returns
         -------
@@ -208,7 +210,7 @@ class Dataset:
         if rows.size and not (rows.min() >= 0 and rows.max() < self.count):
             raise IndexError(f"expected rows within 0 to {self.count - 1}, received {rows.min()} to {rows.max()}")
         if len(self.parts) == 1:
-            return self.parts[0].take(rows)
+            return self.parts[0].take(rows, verify=verify)
         segments = np.searchsorted(self._segments[:, 0], rows, side="right") - 1
         local = rows - self._segments[segments, 0] + self._segments[segments, 2]
         owners = self._segments[segments, 1]
@@ -216,7 +218,7 @@ class Dataset:
         out = np.empty((0 if self.kind == "texts" else len(rows), *(self.sample_shape or ())), np.uint8)
         for part in np.unique(owners).tolist():
             places = np.flatnonzero(owners == part)
-            found = self.parts[part].take(local[places])
+            found = self.parts[part].take(local[places], verify=verify)
             if isinstance(found, np.ndarray):
                 out[places] = found
             else:
@@ -228,7 +230,7 @@ class Dataset:
         if not 0 <= start <= stop <= self.count:
             raise IndexError(f"expected rows within 0 to {self.count}, received {start} to {stop}")
 
-    def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int, int]]:
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int, int, int]]:
         """(first row, part, first row in it, past-the-last row in it) of every run of some rows."""
         found = []
         for first, part, low, high in self._segments.tolist():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from storage.arrays import compressed, data_key, decode_values
 from storage.columns import read_column
 from storage.documents import BUILDS, GROUP, SHARDS
 from storage.errors import StorageError
+from storage.hashing import hash_bytes, hash_file
 from storage.images import decode_images
 from storage.layout import MIB, Layout, columns
 from storage.manifest import decode_table, read_manifest
@@ -22,9 +23,10 @@ from storage.stores import Store, join, store_of
 from storage.texts import decode
 
 T = TypeVar("T")
+Verify = Literal["first-read", "every-read"] | None
 
 HELD_BYTES = 640 * MIB
-"""Shards that an open dataset keeps for `take`, mapped or decoded; above a batch window, `feed.WINDOW_BYTES`."""
+"""Shards that an open dataset keeps for `take`, mapped or decoded."""
 HELD_MAPS = 1024
 """Memory maps that it keeps: Linux allows a process some 65,000."""
 
@@ -78,6 +80,7 @@ class Part:
             slot_bytes=self.manifest["slot_bytes"],
         )
         self._held = _Held()
+        self._sound: set[int] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Part, (self.dataset, self.build, self.manifest)
@@ -140,9 +143,12 @@ class Part:
             found += self._cut(shard, self._offsets_of(low, high), whole)
         return found
 
-    def take(self, rows: np.ndarray) -> np.ndarray | list[str]:
+    def take(self, rows: np.ndarray, *, verify: Verify = None) -> np.ndarray | list[str]:
         """Gather samples at any rows, in the order given."""
         shards = rows // self.layout.shard
+        if verify is not None:
+            for shard in np.unique(shards).tolist():
+                self._compare_shard(shard, verify)
         if self.plan.ragged:
             samples: list[memoryview] = [memoryview(b"")] * len(rows)
             for shard in np.unique(shards).tolist():
@@ -175,7 +181,7 @@ class Part:
 
     def _images(self, shard: int) -> np.ndarray:
         """The samples of a shard of plain images: a memory map, or the bytes of an object."""
-        key = f"{self.key}/{GROUP}/{data_key(self.plan, shard)}"
+        key = self._data_key(shard)
 
         def load() -> tuple[np.ndarray, int]:
             if (path := self.store.path(key)) is not None:
@@ -188,16 +194,96 @@ class Part:
 
     def _read_images(self, shard: int, first: int, out: np.ndarray) -> None:
         """Read rows of a shard of plain images, from its row `first` on, past what is kept."""
-        key = f"{self.key}/{GROUP}/{data_key(self.plan, shard)}"
-        path = self.store.path(key)
-        if path is None:
+        if self.store.path(self._data_key(shard)) is None:
             out[:] = self._images(shard)[first : first + len(out)]
         else:
-            self._refuse_damage(shard, key, lambda: (raw.read_rows(path, self.plan, shard, first, out), len(out)))
+            self.read_images(shard, first, out)
 
-    def _values(self, shard: int) -> tuple[Any, int]:
+    def read_images(
+        self, shard: int, first: int, out: np.ndarray, *, verify: Verify = None, keep: bool = True
+    ) -> None:
+        """Read rows of a shard of plain images into memory; nothing of it is kept here.
+
+        Parameters
+        ----------
+        shard, first : int
+            The first row counts from the shard's own.
+        out : ndarray of uint8, shape (rows, height, width, channel), C-contiguous
+        verify : {None, "first-read", "every-read"}
+            Whether the whole shard is compared with its hash: never, if this object has not done so yet, always.
+        keep : bool
+            False asks the operating system to drop the file's pages.
+
+        Raises
+        ------
+        StorageError
+            If the shard is missing or damaged; names it.
+        """
+        key = self._data_key(shard)
+        digest = self._expected(shard, verify)
+
+        def load() -> tuple[Any, int]:
+            path = self.store.path(key)
+            if path is not None:
+                raw.read_rows(path, self.plan, shard, first, out, digest=digest, keep=keep)
+            else:
+                data = self.store.read(key)
+                _compare(data, digest)
+                out[:] = raw.view_shard(data, self.plan, shard)[first : first + len(out)]
+            return out, len(out)
+
+        self._refuse_damage(shard, key, load)
+        if digest is not None:
+            self._sound.add(shard)
+
+    def read_slot(self, shard: int, *, verify: Verify = None) -> tuple[memoryview, np.ndarray]:
+        """Read the bytes of a shard of ragged samples, and where each begins; nothing of it is kept here.
+
+        Parameters
+        ----------
+        shard : int
+        verify : {None, "first-read", "every-read"}
+            See `read_images`.
+
+        Returns
+        -------
+        memoryview
+            UTF-8, or files of images, one after the other.
+        ndarray of int64, shape (rows, 2)
+            First and past-the-last byte of each sample.
+        """
+        digest = self._expected(shard, verify)
+        data = memoryview(self._values(shard, digest)[0])
+        if digest is not None:
+            self._sound.add(shard)
+        return data, self._offsets_of(*self.layout.bounds(shard)) - shard * int(self.plan.slot_bytes or 0)
+
+    def _compare_shard(self, shard: int, verify: Verify) -> None:
+        """Compare a shard with its hash without keeping it."""
+        key, digest = self._data_key(shard), self._expected(shard, verify)
+        if digest is None:
+            return
+
+        def load() -> tuple[None, int]:
+            path = self.store.path(key)
+            _refuse_other(hash_file(path) if path is not None else hash_bytes(self.store.read(key)), digest)
+            return None, 0
+
+        self._refuse_damage(shard, key, load)
+        self._sound.add(shard)
+
+    def _data_key(self, shard: int) -> str:
+        return f"{self.key}/{GROUP}/{data_key(self.plan, shard)}"
+
+    def _expected(self, shard: int, verify: Verify) -> bytes | None:
+        """The hash that a shard must have; None if it need not be looked at."""
+        if verify is None or (verify == "first-read" and shard in self._sound):
+            return None
+        return bytes(self.table["hash"][shard])
+
+    def _values(self, shard: int, digest: bytes | None = None) -> tuple[Any, int]:
         """The slot of a shard of ragged samples."""
-        key = f"{self.key}/{GROUP}/{data_key(self.plan, shard)}"
+        key = self._data_key(shard)
 
         def load() -> tuple[Any, int]:
             used = self._used_bytes(shard)
@@ -205,8 +291,12 @@ class Part:
             if path is not None and not compressed(self.plan):
                 if (size := path.stat().st_size) != self.plan.slot_bytes:
                     raise ValueError(f"expected {self.plan.slot_bytes:,} bytes, found {size:,}")
-                return np.memmap(path, np.uint8, "r"), size
-            data = decode_values(self.plan, self.store.read(key))
+                found = np.memmap(path, np.uint8, "r")
+                _compare(found, digest)
+                return found, size
+            stored = self.store.read(key)
+            _compare(stored, digest)
+            data = decode_values(self.plan, stored)
             # The slot's end is zeros that nobody reads.
             return data[:used], used
 
@@ -230,3 +320,14 @@ class Part:
             raise StorageError(f"missing {what}; run verify") from None  # Zarr would silently give zeros
         except ValueError as error:
             raise StorageError(f"damaged {what}: {error}; run verify") from error
+
+
+def _compare(data: bytes | np.ndarray, digest: bytes | None) -> None:
+    """Refuse bytes that are not those that were committed."""
+    if digest is not None:
+        _refuse_other(hash_bytes(data), digest)
+
+
+def _refuse_other(found: bytes, digest: bytes) -> None:
+    if found != digest:
+        raise ValueError("its bytes are not those that were committed")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset
-from storage.feed import batches
-from storage.order import epoch_order
+from storage.feeding.batches import batches
+from storage.feeding.order import EpochOrder
 from tasks.networks.vocabulary import Vocabulary
 
 BLOCK = 4096
@@ -90,7 +90,8 @@ def text_epochs(
     def make(epoch: int) -> Epoch:
         order = np.arange(len(tokens))
         if shuffle:
-            order = epoch_order(0, len(tokens), len(tokens), 1, seed=seed, epoch=epoch, version=version)
+            edges = np.array([0, len(tokens)])
+            order = EpochOrder(edges, len(tokens), seed=seed, epoch=epoch, version=version).rows(0, 1)[0]
 
         def read(step: int) -> Batch:
             rows = order[step * batch_size : (step + 1) * batch_size]

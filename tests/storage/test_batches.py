@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import storage
-from storage import feed
+
 
 
 @pytest.fixture(params=["images", "texts"])

@@ -1,0 +1,1 @@
+"""Shuffled batches from a dataset: order, reading, memory."""

@@ -1,0 +1,176 @@
+"""Runs of rows on their way into memory, ahead of the batches that need them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any, Protocol
+
+import numpy as np
+
+from storage.feeding.held import Held, Places
+from storage.feeding.schedule import Schedule
+
+Submit = Callable[..., "Future[Any]"]
+
+
+class Loading(Protocol):
+    """What the batches of one epoch ask for. All methods belong to the consumer's thread."""
+
+    places: Places
+
+    def ask(self, stop: int) -> bool:
+        """Have everything read that batches before `stop` need; False if there is no room until others are done."""
+        ...
+
+    def reads(self, stop: int) -> list[Future[Any]]:
+        """The reads that batches before `stop` wait for, except those that were given out before."""
+        ...
+
+    def release(self, step: int) -> None:
+        """Batches before `step` are done."""
+        ...
+
+    def stop(self) -> None:
+        """Read nothing more; returns when nothing is being read."""
+        ...
+
+
+class RingLoading:
+    """A bounded number of slots, used again when no batch needs their rows any more.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    first : int
+        The first batch that is wanted.
+    held : sequence of Held
+        Where the runs go: the samples, and their targets.
+    slots, slot_rows : int
+        At least as many slots as one piece of work needs at once; the others are for reading ahead.
+    submit : callable
+        Runs a function in a reading thread.
+    """
+
+    def __init__(
+        self, schedule: Schedule, first: int, held: Sequence[Held], slots: int, slot_rows: int, submit: Submit
+    ) -> None:
+        wanted = schedule.last >= first
+        self._runs: list[list[int]] = schedule.cuts[wanted, 1:].tolist()
+        self._first, self._last = schedule.first[wanted], schedule.last[wanted].tolist()
+        self._held, self._submit = held, submit
+        self.places = Places(slot_rows)
+        self._free = list(range(slots))[::-1]
+        self._futures: list[Future[Any]] = []
+        self._waited = 0
+        self._ends: list[tuple[int, int, int]] = []  # last batch, first row, slot of what is in memory
+        self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._free and len(self._futures) < len(self._runs):
+            number = len(self._futures)
+            low, high = self._runs[number]
+            slot = self._free.pop()
+            self.places.add(low, slot)
+            heapq.heappush(self._ends, (self._last[number], low, slot))
+            self._futures.append(self._submit(_load, self._held, slot, low, high))
+
+    def ask(self, stop: int) -> bool:
+        """See `Loading`."""
+        return len(self._futures) >= int(np.searchsorted(self._first, stop, side="left"))
+
+    def reads(self, stop: int) -> list[Future[Any]]:
+        """See `Loading`."""
+        end = int(np.searchsorted(self._first, stop, side="left"))
+        found = self._futures[self._waited : end]
+        self._waited = max(self._waited, end)
+        return found
+
+    def release(self, step: int) -> None:
+        """See `Loading`."""
+        while self._ends and self._ends[0][0] < step:
+            _, low, slot = heapq.heappop(self._ends)
+            self.places.remove(low)
+            self._free.append(slot)
+        self._read_ahead()
+
+    def stop(self) -> None:
+        """See `Loading`."""
+        _stop(self._futures)
+
+
+class WholeLoading:
+    """All of a split, each piece read when it is first needed and kept from then on, also for other epochs.
+
+    Parameters
+    ----------
+    edges : ndarray of int64, shape (pieces + 1,)
+        See `storage.feeding.order.EpochOrder`.
+    schedule : Schedule
+    first : int
+        The first batch that is wanted.
+    places : Places
+        Where all pieces lie or will lie.
+    held : sequence of Held
+    loaded : set of int
+        Pieces that are in memory; added to.
+    submit : callable
+    """
+
+    def __init__(
+        self,
+        edges: np.ndarray,
+        schedule: Schedule,
+        first: int,
+        places: Places,
+        held: Sequence[Held],
+        loaded: set[int],
+        submit: Submit,
+    ) -> None:
+        self.places, self._held, self._loaded, self._submit = places, held, loaded, submit
+        self._edges = edges
+        wanted = schedule.last >= first
+        pieces, index = np.unique(schedule.cuts[wanted, 0], return_index=True)
+        absent = ~np.isin(pieces, np.fromiter(loaded, np.int64, len(loaded)))
+        order = np.flatnonzero(absent)[np.argsort(index[absent], kind="stable")]  # as they are needed
+        self._first = schedule.first[wanted][index[order]]
+        self._futures = [self._start(piece) for piece in pieces[order].tolist()]
+        self._waited = 0
+
+    def _start(self, piece: int) -> Future[Any]:
+        low, high = self._edges[piece : piece + 2].tolist()
+        slot = int(self.places.of(np.array([low]))[0]) // self.places.slot_rows
+
+        def load() -> None:
+            _load(self._held, slot, low, high)
+            self._loaded.add(piece)
+
+        return self._submit(load)
+
+    def ask(self, stop: int) -> bool:
+        """See `Loading`."""
+        return True
+
+    def reads(self, stop: int) -> list[Future[Any]]:
+        """See `Loading`."""
+        end = int(np.searchsorted(self._first, stop, side="left"))
+        found = self._futures[self._waited : end]
+        self._waited = max(self._waited, end)
+        return found
+
+    def release(self, step: int) -> None:
+        """See `Loading`."""
+
+    def stop(self) -> None:
+        """See `Loading`."""
+        _stop(self._futures)
+
+
+def _load(held: Sequence[Held], slot: int, low: int, high: int) -> None:
+    for one in held:
+        one.load(slot, low, high)
+
+
+def _stop(futures: Sequence[Future[Any]]) -> None:
+    wait([future for future in futures if not future.cancel()])

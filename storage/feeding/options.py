@@ -1,0 +1,88 @@
+"""What a feed is asked for, checked when it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from dask.utils import parse_bytes
+
+from storage.part import Verify
+
+COLUMNS = ("values", "targets", "labels", "ids", "rows")
+VERIFY = (None, *get_args(get_args(Verify)[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Parameters of `storage.batches`; see there."""
+
+    batch_size: int
+    seed: int
+    split: str
+    columns: tuple[str, ...] | None
+    shuffle: bool
+    window: int
+    streams: int
+    rank: int
+    ranks: int
+    drop_last: bool
+    noise: Callable[..., Any] | None
+    threads: int
+    depth: int | None
+    memory: int | None
+    verify: Verify
+
+    def __post_init__(self) -> None:
+        """Turn NumPy's numbers and texts of sizes into plain numbers; refuse what means nothing."""
+        for name, least in (("batch_size", 1), ("streams", 1), ("ranks", 1), ("rank", 0), ("threads", 0)):
+            self._set(name, whole_number(name, getattr(self, name), least))
+        self._set("seed", whole_number("seed", self.seed))
+        self._set("window", size_of("window", self.window))
+        if self.memory is not None:
+            self._set("memory", size_of("memory", self.memory))
+        if self.depth is not None:
+            self._set("depth", whole_number("depth", self.depth, 1))
+        if self.rank >= self.ranks:
+            raise ValueError(f"expected a rank below ranks={self.ranks}, received {self.rank}; ranks count from 0")
+        if self.batch_size % self.ranks:
+            raise ValueError(
+                f"expected a batch size that {self.ranks} ranks can share equally, received {self.batch_size}; "
+                "batch_size counts the samples of all ranks together"
+            )
+        if self.verify not in VERIFY:
+            raise ValueError(f"expected verify as one of {VERIFY}, received {self.verify!r}")
+        if self.columns is not None:
+            self._set("columns", (self.columns,) if isinstance(self.columns, str) else tuple(self.columns))
+            if unknown := [name for name in self.columns if name not in COLUMNS]:
+                raise ValueError(f"expected columns of {COLUMNS}, received {unknown[0]!r}")
+            if not self.columns:
+                raise ValueError(f"expected at least one column of {COLUMNS}, received none")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number, not smaller than `least`, as Python's own: NumPy's would not fit into a state of JSON."""
+    words = name.replace("_", " ")
+    limit = "" if least is None else f" of at least {least}"
+    try:
+        number = value.__index__() if not isinstance(value, bool) else None
+    except AttributeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        raise ValueError(f"expected a whole {words}{limit}, received {value!r}")
+    return int(number)
+
+
+def size_of(name: str, value: Any) -> int:
+    """Bytes, from a number or from a text such as "512 MiB"."""
+    try:
+        number = parse_bytes(value) if isinstance(value, str) else whole_number(name, value, 1)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(f'expected {name} as a number of bytes or a text such as "512 MiB", received {value!r}')
+    return number

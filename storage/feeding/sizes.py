@@ -1,0 +1,110 @@
+"""How much a feed holds in memory: arithmetic, told before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from storage.feeding.memory import SHARE, free_memory
+from storage.feeding.options import Options
+from storage.feeding.order import share
+from storage.feeding.schedule import Schedule
+from storage.layout import MIB
+
+INDEX_ROWS = 8192
+"""Rows whose places are looked up together: it makes the cost of a small batch's share of Python small."""
+MADE_BYTES = 4 * MIB
+"""Batches that a thread makes together: handing over takes some 50 microseconds, whatever the size."""
+INLINE_BYTES = MIB
+"""Smaller batches are gathered sooner than another thread wakes up."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What follows from a dataset's sizes and the options, the same in every epoch."""
+
+    rows: int
+    """Rows of the split."""
+    sample_bytes: float
+    """Of one sample and, where there are any, its target; the mean where samples differ."""
+    window: int | None
+    """Pieces of a stream that are shuffled together; None: all rows of the split are."""
+    whole: bool
+    """Whether the whole split is held in memory."""
+    threaded: bool
+    """Whether threads make the batches, or the consumer's own thread."""
+    group: int
+    """Batches whose rows are looked up together and, by a thread, made together."""
+    groups: int
+    """Groups that are made ahead."""
+    limit: int
+    """Bytes that may be held."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the whole split."""
+        return int(self.rows * self.sample_bytes)
+
+
+def sizes_of(options: Options, edges: np.ndarray, sample_bytes: float, copies: int, *, heavy: bool) -> Sizes:
+    """Choose what is held, and how batches are made.
+
+    Parameters
+    ----------
+    options : Options
+    edges : ndarray of int64, shape (pieces + 1,)
+        See `storage.feeding.order.EpochOrder`.
+    sample_bytes : float
+    copies : int
+        2 with targets, else 1.
+    heavy : bool
+        Whether more is done to a sample than copying it.
+
+    Raises
+    ------
+    ValueError
+        If a split that is shuffled as a whole is larger than the memory that is allowed.
+    """
+    rows = int(edges[-1] - edges[0])
+    total = rows * sample_bytes * copies
+    full = options.shuffle and rows * sample_bytes <= options.window
+    window = None
+    if options.shuffle and not full:
+        window = max(1, int(options.window / (np.diff(edges).max() * sample_bytes)) // options.streams)
+    limit = options.memory or max(copies * options.window, free_memory() // SHARE)
+    if full and options.memory is not None and total > options.memory:
+        raise ValueError(
+            f"expected memory of at least {total / MIB:.1f} MiB to shuffle {rows:,} samples as a whole, received "
+            f"{options.memory / MIB:.1f} MiB; lower window= (it is {options.window / MIB:.1f} MiB)"
+        )
+    low, high = share(options.batch_size, options.rank, options.ranks)
+    batch_bytes = (high - low) * sample_bytes * copies
+    threaded = options.threads > 0 and (heavy or batch_bytes >= INLINE_BYTES)
+    group = max(1, min(64, INDEX_ROWS // options.batch_size))
+    if threaded:
+        group = max(1, min(group, int(MADE_BYTES // max(1.0, batch_bytes)), (options.depth or 2 * group) // 2))
+    groups = max(1, -(-options.depth // group)) if options.depth else 2
+    return Sizes(rows, sample_bytes * copies, window, total <= limit, threaded, group, groups, int(limit))
+
+
+def slots_of(sizes: Sizes, schedule: Schedule, threads: int) -> int:
+    """Slots for the runs that are in use at once, and for those that are read ahead as long as they fit.
+
+    Raises
+    ------
+    ValueError
+        If what one batch needs is more than the memory that is allowed.
+    """
+    needed = schedule.most_at_once(sizes.group)
+    slot_bytes = schedule.largest * sizes.sample_bytes
+    if needed * slot_bytes > sizes.limit:
+        raise ValueError(
+            f"expected memory of at least {needed * slot_bytes / MIB:.1f} MiB for {needed} runs of up to "
+            f"{slot_bytes / MIB:.1f} MiB, received {sizes.limit / MIB:.1f} MiB; lower window= or streams=, or raise "
+            "memory="
+        )
+    if threads == 0:
+        return needed
+    ahead = max(threads, sizes.window or 1)
+    return int(min(needed + ahead, max(needed, sizes.limit // max(1.0, slot_bytes)), max(1, len(schedule.first))))
