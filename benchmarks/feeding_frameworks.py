@@ -195,11 +195,14 @@ def write_parquet(given: Specification) -> None:
     """Parquet with a tensor per row, written by Ray."""
     ray = _ray()
 
+    images, labels = given.map(), given.labels()
+
+    def rows(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"image": np.take(images, batch["id"], axis=0), "label": labels[batch["id"]]}
+
     def write(folder: Path) -> None:
-        blocks = [
-            {"image": np.ascontiguousarray(images), "label": np.array(labels)} for _, images, labels in parts(given)
-        ]
-        ray.data.from_blocks(blocks).write_parquet(str(folder))
+        places = ray.data.range(given.count, override_num_blocks=FILES)
+        places.map_batches(rows, batch_size=1024).write_parquet(str(folder))
 
     once(given.folder / "parquet", write)
 

@@ -213,7 +213,7 @@ class Row:
     checked: str = ""
     """How much of an epoch was held against what was written."""
     memory: dict[str, float] = field(default_factory=dict)
-    """MiB: ``before`` anything was opened, peak of its ``own``, and pages of files ``mapped`` at that moment."""
+    """MiB: peak of its ``own``, libraries included, and pages of files ``mapped`` at that moment."""
     turns: list[dict[str, Any]] = field(default_factory=list)
 
     def rates(self, when: str) -> list[float]:
@@ -286,13 +286,12 @@ class Race:
     def _check(self, row: Row, process: Process) -> None:
         """An epoch, every sample held against what was written; memory is watched here, where nothing is timed."""
         with Peak(process.pid) as peak:
-            before = peak.own
             process.ask("open", **row.contender.options)
             found = process.ask("epochs", number=0, seconds=0, budget=PATIENCE, check=True)
         if not found["right"]:
             raise Refused(f"gives other samples than were written: {found['totals']} instead of {found['expected']}")
         row.checked = "checked" if found["whole"] else f"checked {found['samples']:,} samples only, no whole epoch"
-        row.memory = {"before": before, "own": peak.own, "mapped": peak.mapped}
+        row.memory = {"own": peak.own, "mapped": peak.mapped}
 
     def _turn(self, row: Row, process: Process) -> None:
         """First epochs of newly opened samples and later ones from a warm page cache, then a first one from a cold."""

@@ -109,7 +109,8 @@ def xbatcher_torch(given: Specification, load: bool = False, neighbours: bool = 
     opened = xarray.open_zarr(str(given.group), chunks=None, consolidated=True)[["images", "labels"]]
     if load:
         opened = opened.load()
-    sizes = {"sample": min(given.batch, given.count) if neighbours else 1}
+    # All dimensions: what is not named becomes one called "sample", which there is.
+    sizes = dict(opened.sizes) | {"sample": min(given.batch, given.count) if neighbours else 1}
     rest = given.count % given.batch if neighbours else 0
     whole = opened.isel(sample=slice(0, given.count - rest))
     generator = xbatcher.BatchGenerator(whole, input_dims=sizes)

@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
     from storage.feeding.batches import Batches, batches
+    from storage.feeding.sequences import Sequences
     from storage.retention import catalog, prune
     from storage.verification import Verification, verify
     from storage.versions import tag, untag
 
 _HOME = {
     "Batches": "storage.feeding.batches",
+    "Sequences": "storage.feeding.sequences",
     "batches": "storage.feeding.batches",
     "catalog": "storage.retention",
     "prune": "storage.retention",
@@ -29,6 +31,7 @@ _HOME = {
 __all__ = [
     "Batches",
     "Dataset",
+    "Sequences",
     "StorageError",
     "Verification",
     "batches",

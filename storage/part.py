@@ -199,9 +199,7 @@ class Part:
         else:
             self.read_images(shard, first, out)
 
-    def read_images(
-        self, shard: int, first: int, out: np.ndarray, *, verify: Verify = None, keep: bool = True
-    ) -> None:
+    def read_images(self, shard: int, first: int, out: np.ndarray, *, verify: Verify = None, keep: bool = True) -> None:
         """Read rows of a shard of plain images into memory; nothing of it is kept here.
 
         Parameters

@@ -11,10 +11,10 @@ from storage.keyed import bases, key_of
 def bucketed(lengths: np.ndarray, batch_size: int, *, pool: int, seed: int, epoch: int, first: int = 0) -> np.ndarray:
     """Rearrange an epoch so that the sequences of a batch have like lengths.
 
-    The full batches of an epoch are taken in pools. A pool is sorted by length, every sequence is then moved up by a
-    random number of places, half a batch at the most, so that not the same ones meet in every epoch where a pool holds
-    the whole split; it is cut into batches, and these are put into a random order. The batches of a pool of 50 are
-    padded by some 5 %, by 70 % without buckets.
+    The full batches of an epoch are taken in pools. A pool is sorted by length; every sequence is moved by a random
+    number of places, half a batch at the most, so that not the same ones meet in every epoch where one pool holds the
+    whole split; then the pool is cut into batches, and these are put into a random order. Of IMDB's reviews, cut at 512
+    words, in pools of 50 batches 3 % of what a batch holds is padding, and 57 % without buckets.
 
     Parameters
     ----------

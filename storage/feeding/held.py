@@ -16,7 +16,7 @@ from storage.texts import decode
 
 
 class Places:
-    """Which rows lie in which slot of memory. A place is a slot's number times the rows of a slot, plus the row in it."""
+    """Which rows lie in which slot of memory. A place is a slot's number times the rows of a slot, plus a row in it."""
 
     def __init__(self, slot_rows: int) -> None:
         self.slot_rows = slot_rows
@@ -48,6 +48,11 @@ class Places:
 class Held(Protocol):
     """Samples of one dataset in slots of memory. `load` is called by reading threads, each for a slot of its own."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held now."""
+        ...
+
     def load(self, slot: int, low: int, high: int) -> None:
         """Read the rows `low` to `high` into a slot."""
         ...
@@ -72,8 +77,12 @@ class HeldImages:
         self._dataset, self._slot_rows, self._verify, self._keep = dataset, slot_rows, verify, keep
         shape = tuple(dataset.sample_shape or ())
         size = int(np.prod(shape))
-        self.nbytes = slots * slot_rows * size
-        self._images = aligned(self.nbytes).reshape(slots * slot_rows, *shape)
+        self._images = aligned(slots * slot_rows * size).reshape(slots * slot_rows, *shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held, from the beginning on."""
+        return self._images.nbytes
 
     def load(self, slot: int, low: int, high: int) -> None:
         """Read the rows `low` to `high` into a slot."""
@@ -85,7 +94,7 @@ class HeldImages:
         """Copy the images at some places, uint8 (n, height, width, channel): the one copy on the way to a batch."""
         out = buffers.take((len(places), *self._images.shape[1:]))
         # Without mode, NumPy copies twice: what is out of range must leave `out` as it was.
-        return np.take(self._images, places, axis=0, out=out, mode="clip")
+        return self._images.take(places, 0, out, "clip")
 
 
 class HeldSamples:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 from dask.utils import parse_bytes
 
+from storage.dataset import Dataset
+from storage.feeding.sequences import Sequences
 from storage.part import Verify
 
 COLUMNS = ("values", "targets", "labels", "ids", "rows")
+"""Of every batch."""
 VERIFY = (None, *get_args(get_args(Verify)[0]))
 
 
@@ -29,6 +33,7 @@ class Options:
     ranks: int
     drop_last: bool
     noise: Callable[..., Any] | None
+    sequences: Sequences | None
     threads: int
     depth: int | None
     memory: int | None
@@ -60,6 +65,14 @@ class Options:
             if not self.columns:
                 raise ValueError(f"expected at least one column of {COLUMNS}, received none")
 
+        if self.sequences is not None and not isinstance(self.sequences, Sequences):
+            raise TypeError(f"expected sequences as storage.Sequences(...), received {self.sequences!r}")
+
+    @property
+    def packs(self) -> bool:
+        """Whether several texts share a row."""
+        return self.sequences is not None and self.sequences.batching == "pack"
+
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
@@ -86,3 +99,32 @@ def size_of(name: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f'expected {name} as a number of bytes or a text such as "512 MiB", received {value!r}')
     return number
+
+
+def check_fit(options: Options, dataset: Dataset, targets: Dataset | None) -> None:
+    """Refuse options that mean nothing for a dataset."""
+    noise, sequences, rows = options.noise, options.sequences, dataset.rows(options.split)
+    if noise is not None and (kind := getattr(noise, "kind", dataset.kind)) != dataset.kind:
+        raise ValueError(f"expected a noise for {dataset.kind}, received {noise} for {kind}")
+    if sequences is not None and dataset.kind != "texts":
+        raise ValueError(f"expected texts for sequences, received {dataset.kind} in {dataset.path}")
+    if options.columns and "targets" in options.columns and targets is None:
+        raise ValueError("expected targets= for the column 'targets', received none")
+    if targets is not None:
+        if sequences is not None:
+            raise ValueError("expected sequences without targets, received both; make two feeds with the same seed")
+        same = targets.count == dataset.count and np.array_equal(targets.ids(), dataset.ids())
+        if targets.kind != dataset.kind or not same:
+            raise ValueError(
+                f"expected the rows of {dataset.path} in {targets.path}, received others; add the noise again"
+            )
+    if options.packs:
+        if options.ranks > 1 and not options.drop_last:
+            raise ValueError("expected drop_last=True for packed rows on several ranks, received drop_last=False")
+        return
+    rest = (rows.stop - rows.start) % options.batch_size
+    if 0 < rest < options.ranks and not options.drop_last:
+        raise ValueError(
+            f"expected a last batch with a sample for each of {options.ranks} ranks, received {rest} samples; use "
+            "drop_last=True or another batch_size"
+        )

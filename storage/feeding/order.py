@@ -15,7 +15,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from storage.keyed import bases, key_of
+from storage.keyed import key_of, sorting_words
 
 RULE = 2
 """Version of the rule below, part of every state: a training is not continued in another order."""
@@ -38,7 +38,7 @@ def permutation(key: int, rows: np.ndarray) -> np.ndarray:
     ndarray of int64, shape (n,)
     """
     bits = np.uint64(max(1, (len(rows) - 1).bit_length()))
-    words = bases(key, rows)
+    words = sorting_words(key, rows)
     words >>= bits
     words <<= bits
     words |= np.arange(len(rows), dtype=np.uint64)

@@ -139,7 +139,9 @@ def _best_fit(
             full = min(number, count // each)
             rest = count - full * each if full < number else 0
             used = full + bool(rest)
-            placements += [(first, full, each), (first + full, int(bool(rest)), rest)]
+            placements.append((first, full, each))
+            if rest:
+                placements.append((first + full, 1, rest))
             keep(room - each * length, first, full)
             keep(room - rest * length, first + full, used - full)
             keep(room, first + used, number - used)
@@ -207,6 +209,7 @@ def lay(
     used = segments > 0
     tokens = np.full(len(segments), fill, values.dtype)
     tokens[used] = values
-    positions = np.zeros(len(segments), np.int32)
-    positions[used] = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
-    return tokens.reshape(-1, width), segments.reshape(-1, width), positions.reshape(-1, width)
+    columns = ((np.cumsum(sizes) - sizes) % width).astype(np.int32)
+    positions = np.arange(width, dtype=np.int32) - np.repeat(columns, sizes).reshape(-1, width)
+    positions *= used.reshape(-1, width)
+    return tokens.reshape(-1, width), segments.reshape(-1, width), positions

@@ -34,9 +34,9 @@ def ragged_of(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         If the rows hold anything but whole numbers of 32 bits.
     """
     parts = [np.asarray(row) for row in rows if len(row)]
+    if wrong := [part for part in parts if part.ndim != 1 or part.dtype.kind not in "iu"]:
+        raise ValueError(f"expected rows of whole numbers, received {wrong[0].dtype} of shape {wrong[0].shape}")
     values = np.concatenate(parts) if parts else np.empty(0, np.int32)
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise ValueError(f"expected rows of whole numbers, received {values.dtype} of {values.ndim} dimensions")
     if len(values) and (values.min() < _LIMITS.min or values.max() > _LIMITS.max):
         raise ValueError(f"expected whole numbers of 32 bits, received {values.min()} to {values.max()}")
     return values.astype(np.int32, copy=False), offsets_of(np.fromiter(map(len, rows), np.int64, len(rows)))

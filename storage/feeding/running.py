@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from storage.feeding.loading import Loading
 from storage.feeding.memory import Buffers
 
 Batch = dict[str, Any]
-Change = Callable[[Any, np.ndarray], Any]
+Change = Callable[[Any, Any], Any]
+Finish = Callable[[Any, np.ndarray | None], Batch]
 
 
 class Here(Executor):
@@ -37,8 +39,12 @@ class Group:
     """Batches whose rows were looked up together."""
 
     steps: list[int]
-    columns: dict[str, np.ndarray]
-    """int64 (batches, samples)."""
+    wanted: dict[str, np.ndarray]
+    """Columns that the consumer asked for, int64 (batches, samples)."""
+    ids: np.ndarray | None
+    """int64 (batches, samples), where samples are changed by their ids."""
+    edges: np.ndarray | None
+    """int64 (batches, rows + 1), where rows hold several samples."""
     places: np.ndarray
     """int64 (batches, samples): where the samples lie in memory."""
     made: Future[Batch] | None
@@ -54,14 +60,30 @@ class Making:
     """Where the targets come from; None if there are none, or if they are the samples before `change`."""
     change: Change | None
     """Applied to samples and their ids."""
+    finish: Finish | None
+    """Makes arrays of samples that are none, given where the rows of packed texts begin."""
     wanted: frozenset[str]
     """Columns that the consumer asked for."""
     buffers: Buffers
 
-    def __call__(self, places: np.ndarray, ids: np.ndarray | None, reads: Sequence[Future[Any]] = ()) -> Batch:
+    @cached_property
+    def plain(self) -> bool:
+        """Whether samples are only copied."""
+        changed = self.change is not None or self.finish is not None
+        return not changed and "values" in self.wanted and "targets" not in self.wanted
+
+    def __call__(
+        self,
+        places: np.ndarray,
+        ids: np.ndarray | None,
+        edges: np.ndarray | None = None,
+        reads: Sequence[Future[Any]] = (),
+    ) -> Batch:
         """Make the samples at some places, once they have been read."""
         for read in reads:
             read.result()
+        if self.plain:
+            return {"values": self.held.gather(places, self.buffers)}
         made: Batch = {}
         unchanged = "targets" in self.wanted and self.targets is None
         if "values" in self.wanted or unchanged:
@@ -70,6 +92,8 @@ class Making:
             made["targets"] = made["values"] if self.targets is None else self.targets.gather(places, self.buffers)
         if self.change is not None and "values" in self.wanted:
             made["values"] = self.change(made["values"], ids)
+        if self.finish is not None and "values" in self.wanted:
+            return self.finish(made["values"], edges)
         return {name: made[name] for name in made if name in self.wanted}
 
 
@@ -105,11 +129,12 @@ class Run:
         self._ahead: deque[Group] = deque()
         self._reading: list[Future[Any]] = []
         self._group: Group | None = None
+        self._number = 0
         self._fault: BaseException | None = None
         self.waited = 0.0
 
     def batch(self, step: int) -> Batch:
-        """The batch of a number; they are asked for in order.
+        """The batch of a number; each is asked for once, in order.
 
         Raises
         ------
@@ -120,8 +145,10 @@ class Run:
             raise self._fault
         try:
             if self._group is None or step > self._group.steps[-1]:
-                self._group = self._following()
-            return self._cut(self._group, self._group.steps.index(step))
+                self._group = None  # its memory is free before the next is asked for
+                self._group, self._number = self._following(), 0
+            self._number += 1
+            return self._cut(self._group, self._number - 1)
         except BaseException as error:
             # What failed is not made again from memory that was never filled.
             self._fault = error
@@ -160,11 +187,13 @@ class Run:
         reads = [*(read for read in self._reading if not read.done()), *self._loading.reads(steps[-1] + 1)]
         # A failed read stays in the list: whoever comes to need it must not take what is in memory.
         self._reading = [read for read in reads if not (read.done() and read.exception() is None)]
+        ids, edges = columns.get("ids"), columns.get("edges")
+        wanted = {name: column for name, column in columns.items() if name in self._make.wanted}
         if self._makers is None:
             self._wait(reads)
-            return Group(steps, columns, places, None)
-        ids = columns["ids"].reshape(-1) if "ids" in columns else None
-        return Group(steps, columns, places, self._makers.submit(self._make, places.reshape(-1), ids, reads))
+            return Group(steps, wanted, ids, edges, places, None)
+        made = self._makers.submit(self._make, places.reshape(-1), _flat(ids), _flat(edges), reads)
+        return Group(steps, wanted, ids, edges, places, made)
 
     def _wait(self, reads: Sequence[Future[Any]]) -> None:
         begun = time.perf_counter()
@@ -174,11 +203,20 @@ class Run:
             self.waited += time.perf_counter() - begun
 
     def _cut(self, group: Group, number: int) -> Batch:
-        wanted = self._make.wanted
-        batch: Batch = {name: column[number] for name, column in group.columns.items() if name in wanted}
         places = group.places[number]
         if group.made is None:
-            ids = group.columns["ids"][number] if "ids" in group.columns else None
-            return self._make(places, ids) | batch
-        size, made = len(places), group.made.result()
-        return {name: values[number * size : (number + 1) * size] for name, values in made.items()} | batch
+            ids, edges = (None if part is None else part[number] for part in (group.ids, group.edges))
+            batch = self._make(places, ids, edges)
+        elif len(group.steps) == 1:
+            batch = dict(group.made.result())
+        else:
+            size = len(places)
+            made = group.made.result()
+            batch = {name: values[number * size : (number + 1) * size] for name, values in made.items()}
+        for name, column in group.wanted.items():
+            batch[name] = column[number]
+        return batch
+
+
+def _flat(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else values.reshape(-1)

@@ -27,7 +27,7 @@ class Sizes:
     rows: int
     """Rows of the split."""
     sample_bytes: float
-    """Of one sample and, where there are any, its target; the mean where samples differ."""
+    """Of one sample in memory and, where there are any, its target; the mean where samples differ."""
     window: int | None
     """Pieces of a stream that are shuffled together; None: all rows of the split are."""
     whole: bool
@@ -47,7 +47,7 @@ class Sizes:
         return int(self.rows * self.sample_bytes)
 
 
-def sizes_of(options: Options, edges: np.ndarray, sample_bytes: float, copies: int, *, heavy: bool) -> Sizes:
+def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *, heavy: bool) -> Sizes:
     """Choose what is held, and how batches are made.
 
     Parameters
@@ -55,9 +55,8 @@ def sizes_of(options: Options, edges: np.ndarray, sample_bytes: float, copies: i
     options : Options
     edges : ndarray of int64, shape (pieces + 1,)
         See `storage.feeding.order.EpochOrder`.
-    sample_bytes : float
-    copies : int
-        2 with targets, else 1.
+    stored, held : float
+        Bytes of a sample as it is stored, and in memory with its target. The order depends on the first alone.
     heavy : bool
         Whether more is done to a sample than copying it.
 
@@ -67,25 +66,28 @@ def sizes_of(options: Options, edges: np.ndarray, sample_bytes: float, copies: i
         If a split that is shuffled as a whole is larger than the memory that is allowed.
     """
     rows = int(edges[-1] - edges[0])
-    total = rows * sample_bytes * copies
-    full = options.shuffle and rows * sample_bytes <= options.window
+    full = options.shuffle and rows * stored <= options.window
     window = None
     if options.shuffle and not full:
-        window = max(1, int(options.window / (np.diff(edges).max() * sample_bytes)) // options.streams)
-    limit = options.memory or max(copies * options.window, free_memory() // SHARE)
-    if full and options.memory is not None and total > options.memory:
+        window = max(1, int(options.window / (np.diff(edges).max() * stored)) // options.streams)
+    limit = options.memory or max(int(options.window * held / stored), free_memory() // SHARE)
+    if (full or options.packs) and rows * held > limit:
+        what = "pack" if options.packs else "shuffle"
+        cure = "" if options.packs else f"; lower window= (it is {options.window / MIB:.1f} MiB)"
         raise ValueError(
-            f"expected memory of at least {total / MIB:.1f} MiB to shuffle {rows:,} samples as a whole, received "
-            f"{options.memory / MIB:.1f} MiB; lower window= (it is {options.window / MIB:.1f} MiB)"
+            f"expected memory of at least {rows * held / MIB:.1f} MiB to {what} {rows:,} samples as a whole, received "
+            f"{limit / MIB:.1f} MiB{cure}"
         )
     low, high = share(options.batch_size, options.rank, options.ranks)
-    batch_bytes = (high - low) * sample_bytes * copies
+    batch_bytes = (high - low) * held
     threaded = options.threads > 0 and (heavy or batch_bytes >= INLINE_BYTES)
     group = max(1, min(64, INDEX_ROWS // options.batch_size))
-    if threaded:
+    if options.packs or (threaded and options.sequences is not None):
+        group = 1  # each has a shape of its own
+    elif threaded:
         group = max(1, min(group, int(MADE_BYTES // max(1.0, batch_bytes)), (options.depth or 2 * group) // 2))
     groups = max(1, -(-options.depth // group)) if options.depth else 2
-    return Sizes(rows, sample_bytes * copies, window, total <= limit, threaded, group, groups, int(limit))
+    return Sizes(rows, held, window, rows * held <= limit, threaded, group, groups, int(limit))
 
 
 def slots_of(sizes: Sizes, schedule: Schedule, threads: int) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
+
+from storage.feeding.ragged import offsets_of, pad
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = 2
@@ -92,12 +94,38 @@ class Vocabulary:
         -------
         ndarray of int32, shape (len(texts), length)
         """
-        codes = self._codes
-        rows = np.full((len(texts), length), PADDING, np.int32)
-        for row, text in zip(rows, texts, strict=True):
-            if tokens := tokenize(text)[-length:]:
-                row[-len(tokens) :] = [codes.get(token, UNKNOWN) for token in tokens]
-        return rows
+        # Words that would be cut are not looked up.
+        values, offsets = self._codes_of(tokenize(text)[-length:] for text in texts)
+        return pad(values, offsets, length, fill=PADDING, keep="tail", padding="before")[0]
+
+    def ragged(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Turn texts into codes, with nothing padded and nothing cut.
+
+        Parameters
+        ----------
+        texts : iterable of str
+
+        Returns
+        -------
+        values : ndarray of int32, shape (words of all texts,)
+            Text after text.
+        offsets : ndarray of int64, shape (number of texts + 1,)
+            Text i is ``values[offsets[i] : offsets[i + 1]]``.
+        """
+        return self._codes_of(map(tokenize, texts))
+
+    def _codes_of(self, texts: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Look up words: never more than one text's at a time, and without a Python list of codes."""
+        lengths: list[int] = []
+
+        def counted() -> Iterator[list[str]]:
+            for words in texts:
+                lengths.append(len(words))
+                yield words
+
+        found = map(self._codes.get, chain.from_iterable(counted()), repeat(UNKNOWN))
+        values = np.fromiter(found, np.int32)
+        return values, offsets_of(np.array(lengths, np.int64))
 
     def to_json(self) -> str:
         """A JSON document; code points beyond ASCII as they are."""

@@ -1,0 +1,134 @@
+"""What a feed keeps between epochs: memory, threads, and which pieces have been read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import psutil
+
+from storage.dataset import Dataset
+from storage.feeding.held import Held, HeldImages, HeldSamples, Places
+from storage.feeding.loading import Loading, RingLoading, WholeLoading
+from storage.feeding.options import Options
+from storage.feeding.running import Here
+from storage.feeding.schedule import Schedule
+from storage.feeding.sizes import Sizes, slots_of
+from storage.feeding.tokens import HeldTokens
+
+
+def ragged(dataset: Dataset) -> bool:
+    """Whether samples differ in bytes: texts, and images kept as files."""
+    return dataset.parts[0].plan.ragged
+
+
+class Holding:
+    """Memory and threads of one process.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    targets : Dataset or None
+        Another dataset of the same rows that is held beside it.
+    options : Options
+    sizes : Sizes
+    edges : ndarray of int64, shape (pieces + 1,)
+        See `storage.feeding.order.EpochOrder`.
+    change : callable, optional
+        Changes texts, given their ids, as they are read; see `storage.feeding.tokens.HeldTokens`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Dataset | None,
+        options: Options,
+        sizes: Sizes,
+        edges: np.ndarray,
+        change: Callable[..., Any] | None = None,
+    ) -> None:
+        self.process = os.getpid()
+        self._datasets = [dataset] if targets is None else [dataset, targets]
+        self._options, self._sizes, self._edges, self._change = options, sizes, edges, change
+        self.held: list[Held] = []
+        self._places = Places(1)
+        self._slots = 0
+        self._loaded: set[int] = set()
+        threads = options.threads
+        self.readers: Executor = ThreadPoolExecutor(threads, "duskflow-read") if threads else Here()
+        self.makers: Executor | None = ThreadPoolExecutor(threads, "duskflow-make") if sizes.threaded else None
+
+    def loading(self, schedule: Schedule, step: int) -> Loading:
+        """Begin to read what the batches from one on need."""
+        submit = self.readers.submit
+        if self._sizes.whole:
+            if not self.held:
+                self._hold_whole()
+            return WholeLoading(self._edges, schedule, step, self._places, self.held, self._loaded, submit)
+        slots, largest = slots_of(self._sizes, schedule, self._options.threads), schedule.largest
+        if slots > self._slots or largest > self._places.slot_rows:
+            self._hold(slots, largest)
+        return RingLoading(schedule, step, self.held, self._slots, self._places.slot_rows, submit)
+
+    def _hold_whole(self) -> None:
+        if any(map(ragged, self._datasets)):
+            self._hold(len(self._edges) - 1, int(np.diff(self._edges).max()))
+            for slot, low in enumerate(self._edges[:-1].tolist()):
+                self._places.add(low, slot)
+        else:
+            # Of plain images each row is a slot of its own, so that the memory is as large as the split.
+            self._hold(int(self._edges[-1] - self._edges[0]), 1)
+            self._places.add(int(self._edges[0]), 0)
+
+    def _hold(self, slots: int, slot_rows: int) -> None:
+        self.held.clear()  # before there is more
+        self._slots, self._places = slots, Places(slot_rows)
+        keep = self._sizes.held_bytes < psutil.virtual_memory().total // 2
+        options = self._options
+        for dataset in self._datasets:
+            held: Held
+            if self.encodes:
+                assert options.sequences is not None
+                held = HeldTokens(dataset, slots, slot_rows, options.verify, options.sequences, self._change)
+            elif ragged(dataset):
+                held = HeldSamples(dataset, slots, slot_rows, options.verify)
+            else:
+                held = HeldImages(dataset, slots, slot_rows, options.verify, keep)
+            self.held.append(held)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether texts are encoded as they are read, and not for every batch anew."""
+        options = self._options
+        return options.sequences is not None and (options.noise is None or self._change is not None)
+
+    def change_texts(self, change: Callable[..., Any] | None) -> None:
+        """Read texts anew, and change them in this way."""
+        self._change = change
+        self._loaded.clear()
+        for held in self.held:
+            if isinstance(held, HeldTokens):
+                held.change = change
+
+    def lengths(self, schedule: Schedule) -> np.ndarray:
+        """Tokens of all texts of a split that is held as a whole, int64 (rows,)."""
+        loading = self.loading(schedule, 0)
+        for read in loading.reads(int(schedule.first.max(initial=0)) + 1):
+            read.result()
+        tokens = self.held[0]
+        assert isinstance(tokens, HeldTokens)
+        return tokens.lengths()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of samples that are held now."""
+        return sum(held.nbytes for held in self.held)
+
+    def close(self) -> None:
+        """End the threads."""
+        for executor in (self.readers, self.makers):
+            if executor is not None:
+                executor.shutdown(cancel_futures=True)

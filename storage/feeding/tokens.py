@@ -1,0 +1,89 @@
+"""Texts held in memory as tokens: encoded once, when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from storage.dataset import Dataset
+from storage.feeding.memory import Buffers
+from storage.feeding.ragged import offsets_of, take
+from storage.feeding.reading import read_samples
+from storage.feeding.sequences import Ragged, Sequences
+from storage.part import Verify
+from storage.texts import decode
+
+Change = Callable[[list[str], np.ndarray], list[str]]
+
+
+def read_texts(dataset: Dataset, low: int, high: int, verify: Verify) -> list[str]:
+    """Texts of some rows."""
+    runs = read_samples(dataset, low, high, verify=verify)
+    return [decode(data[a:b]) for _, data, offsets in runs for a, b in offsets.tolist()]
+
+
+class HeldTokens:
+    """Texts as tokens; see `storage.feeding.held.Held`.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of texts.
+    slots, slot_rows : int
+    verify
+        See `storage.part.Part.read_images`.
+    sequences : Sequences
+    change : callable, optional
+        Changes texts, given their ids, before they are encoded.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        slots: int,
+        slot_rows: int,
+        verify: Verify,
+        sequences: Sequences,
+        change: Change | None = None,
+    ) -> None:
+        self._dataset, self._slot_rows, self._verify = dataset, slot_rows, verify
+        self._sequences, self.change = sequences, change
+        self._slots: list[Ragged | None] = [None] * slots
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held now."""
+        return sum(values.nbytes + offsets.nbytes for values, offsets in filter(None, self._slots))
+
+    def load(self, slot: int, low: int, high: int) -> None:
+        """Read and encode the rows `low` to `high` into a slot."""
+        texts = read_texts(self._dataset, low, high, self._verify)
+        if self.change is not None:
+            texts = self.change(texts, self._dataset.column("ids", low, high))
+        self._slots[slot] = self._sequences.tokens(texts)
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row, slot after slot, once all are there; int64."""
+        return np.concatenate([np.diff(offsets) for _, offsets in filter(None, self._slots)])
+
+    def gather(self, places: np.ndarray, buffers: Buffers) -> Any:
+        """Tokens of the sequences at some places: values int32 (tokens,) and offsets int64 (n + 1,)."""
+        slots, rows = np.divmod(places, self._slot_rows)
+        found: list[Ragged] = []
+        order = np.argsort(slots, kind="stable")
+        edges = np.flatnonzero(np.diff(slots[order], prepend=-1, append=-1))
+        for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            held = self._slots[int(slots[order[low]])]
+            if held is None:
+                raise RuntimeError("expected texts that have been read")
+            found.append(take(*held, rows[order[low:high]]))
+        if len(found) == 1:
+            return found[0]
+        # Slot after slot, and back into the order that was asked for.
+        values = np.concatenate([np.empty(0, np.int32), *(values for values, _ in found)])
+        lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for _, offsets in found)])
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return take(values, offsets_of(lengths), back)
