@@ -37,8 +37,6 @@ class Contender:
     """Folder of its virtual environment below the one of all; by default this Python runs it."""
     held: bool = False
     """Whether it holds all samples in memory once it is open: then a cold cache does not concern it."""
-    whole: bool = True
-    """Whether it gives an order over all samples that is fully shuffled, or sequential on purpose."""
 
     def python(self, peers: Path | None) -> str | None:
         """The interpreter that has its library; None if there is none."""
@@ -48,42 +46,40 @@ class Contender:
         return str(path) if path.exists() else None
 
 
-SLICES = Contender("tf.data, `from_tensor_slices`, full shuffle", "tf_slices", held=True)
-RECORDS = Contender("tf.data, TFRecord, full shuffle", "tf_record")
-FIXED = Contender("tf.data, `FixedLengthRecordDataset` on our shards, full shuffle", "tf_fixed")
 OURS = Contender("**ours**", "ours")
-SEQUENTIAL = Contender("ours, sequential", "ours", {"shuffle": False})
 MAPPED = Contender("memory map + take", "memory_map")
+SEQUENTIAL = Contender("ours, sequential", "ours", {"shuffle": False})
+MAPPED_SEQUENTIAL = Contender("memory map, sequential, nothing copied", "memory_map", {"shuffle": False})
+PLAIN = Contender("the plain file, read from its beginning to its end", "plain_read")
 ALL = (
     OURS,
     MAPPED,
-    Contender("ours, `verify=\"first-read\"`", "ours", {"verify": "first-read"}),
     SEQUENTIAL,
-    Contender("memory map, sequential (no copy)", "memory_map", {"shuffle": False}),
-    SLICES,
-    FIXED,
-    RECORDS,
+    MAPPED_SEQUENTIAL,
+    Contender('ours, `verify="first-read"`', "ours", {"verify": "first-read"}),
+    Contender("tf.data, `from_tensor_slices`", "tf_slices", held=True),
+    Contender("tf.data, `FixedLengthRecordDataset` on our shards", "tf_fixed"),
+    Contender("tf.data, TFRecord", "tf_record"),
     Contender("Grain, arrays in memory", "grain_memory", environment="grain", held=True),
     Contender("Grain, ArrayRecord", "grain_array_record", environment="grain"),
-    Contender("PyTorch DataLoader over a memory map, per sample", "torch_samples", environment="torch"),
+    Contender("DataLoader over a memory map, sample by sample", "torch_samples", environment="torch"),
     Contender("the same, 2 workers", "torch_samples", {"workers": 2}, environment="torch"),
-    Contender("PyTorch DataLoader over a memory map, `__getitems__`", "torch_rows", environment="torch"),
-    Contender("the same with 2 workers", "torch_rows", {"workers": 2}, environment="torch"),
-    Contender("xbatcher + DataLoader, Zarr", "xbatcher_torch", environment="torch"),
-    Contender("xbatcher + DataLoader, held in memory", "xbatcher_torch", {"load": True}, environment="torch", held=True),
+    Contender("DataLoader over a memory map, `__getitems__`", "torch_rows", environment="torch"),
+    Contender("the same, 2 workers", "torch_rows", {"workers": 2}, environment="torch"),
+    Contender("xbatcher and DataLoader, Zarr", "xbatcher_torch", environment="torch"),
+    Contender("xbatcher and DataLoader, in memory", "xbatcher_torch", {"load": True}, environment="torch", held=True),
     Contender(
-        "xbatcher + DataLoader, Zarr, batches of neighbours (no full shuffle)",
+        "xbatcher and DataLoader, Zarr, runs of 256 neighbours (no full shuffle)",
         "xbatcher_torch",
         {"neighbours": True},
         environment="torch",
-        whole=False,
     ),
-    Contender("webdataset, raw arrays, buffer for all", "webdataset_torch", environment="torch"),
-    Contender("webdataset, 2 workers, each its half", "webdataset_torch", {"workers": 2}, environment="torch"),
+    Contender("webdataset, raw arrays", "webdataset_torch", environment="torch"),
+    Contender("the same, 2 workers, each its half", "webdataset_torch", {"workers": 2}, environment="torch"),
     Contender("mosaicml-streaming", "mds_torch", environment="mds"),
-    Contender("mosaicml-streaming, 2 workers", "mds_torch", {"workers": 2}, environment="mds"),
+    Contender("the same, 2 workers", "mds_torch", {"workers": 2}, environment="mds"),
     Contender("Ray Data, `random_shuffle`", "ray_data", environment="ray"),
-    Contender("Ray Data, local shuffle, buffer for all", "ray_data", {"local": True}, environment="ray"),
+    Contender("Ray Data, local shuffle with a buffer for all", "ray_data", {"local": True}, environment="ray"),
     Contender("Zarr random indexing (`oindex`)", "zarr_random"),
 )
 READS = {
@@ -96,8 +92,6 @@ READS = {
     "ray_data": "parquet",
 }
 """What each kind reads, in the folder of the samples."""
-TEN_TIMES = ("xbatcher_torch", "grain_memory", "grain_array_record", "tf_record", "tf_slices")
-"""Kinds that ours has to beat ten times at 28 x 28, and once at 224 x 224 x 3."""
 
 
 class Refused(Exception):
@@ -225,9 +219,23 @@ class Row:
         return [float(np.median(turn[when]["first"])) for turn in self.turns if when in turn]
 
     def share(self, when: str, count: int) -> float:
-        """How much of an epoch was measured, 1 for all."""
+        """How much of an epoch was measured, 1 for all of it."""
         found = [turn[when] for turn in self.turns if when in turn]
         return min((1.0 if one["whole"] else one["samples"] / count for one in found), default=1.0)
+
+    def ratio(self, other: Row, when: str) -> float | None:
+        """Its speed to another's, the median over the turns; None if one of them has not run."""
+        mine, theirs = self.rates(when), other.rates(when)
+        if self.skip or other.skip or not mine or len(mine) != len(theirs):
+            return None
+        return float(np.median(np.divide(mine, theirs)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that was measured."""
+        contender = self.contender
+        told = {"title": contender.title, "kind": contender.kind, "options": contender.options}
+        found = {"version": self.version, "skip": self.skip, "checked": self.checked, "memory": self.memory}
+        return {**told, **found, "turns": self.turns}
 
 
 @dataclass

@@ -339,7 +339,7 @@ class Batches(Iterator[Batch]):
         sequences, holding = self.options.sequences, self._hold()
         assert sequences is not None
         if self.sizes.whole and holding.encodes:
-            return holding.lengths(self._epoch.schedule)
+            return holding.lengths(self._epoch.everything)
 
         def count(low: int, high: int) -> np.ndarray:
             return np.diff(sequences.tokens(read_texts(self.dataset, low, high, self.options.verify))[1])

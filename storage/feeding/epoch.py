@@ -77,11 +77,19 @@ class Epoch:
     @cached_property
     def schedule(self) -> Schedule:
         """What has to be in memory from when to when."""
-        options = self._options
-        pool = options.sequences.pool if options.sequences and options.sequences.batching == "bucket" else 1
-        # What is packed is in memory before the order is known, all of it.
-        steps = self.order.steps(options.drop_last and not options.packs)
-        return schedule(self.order, steps, rank=options.rank, ranks=options.ranks, pool=pool)
+        options, sequences = self._options, self._options.sequences
+        if options.packs:
+            return self.everything  # in memory before the order is known
+        steps = self.order.steps(options.drop_last)
+        if sequences is not None and sequences.batching != "pad":
+            # A text can come to any place of its pool, so to any rank.
+            return schedule(self.order, steps, pool=sequences.pool)
+        return schedule(self.order, steps, rank=options.rank, ranks=options.ranks)
+
+    @property
+    def everything(self) -> Schedule:
+        """All rows of the split."""
+        return schedule(self.order, self.order.steps())
 
     @cached_property
     def nbytes(self) -> int:

@@ -1,0 +1,1 @@
+"""Batches and arrays of datasets as what other frameworks take."""

@@ -1,0 +1,34 @@
+"""Which columns of a feed an adapter hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from storage.feeding.batches import Batches
+from storage.feeding.options import COLUMNS
+
+
+def column_names(feed: Batches, columns: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Columns that were asked for, checked; None for all that a batch holds.
+
+    Raises
+    ------
+    ValueError
+        If the feed's batches lack one of them.
+    """
+    if columns is None:
+        return None
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    held = [*(feed.options.columns or COLUMNS), *feed.signature]
+    held = [name for name in dict.fromkeys(held) if name != "targets" or feed.targets is not None]
+    if not names or set(names) - set(held):
+        raise ValueError(
+            f"expected columns of {held}, which the feed gives, received {list(names)}; ask `storage.batches` for more"
+        )
+    return names
+
+
+def pick(batch: dict[str, Any], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """Some columns of a batch, in the order of their names; None: all."""
+    return batch if names is None else {name: batch[name] for name in names}
