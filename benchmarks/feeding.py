@@ -43,6 +43,7 @@ import statistics  # noqa: E402
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
+from importlib import import_module  # noqa: E402
 from typing import Any  # noqa: E402
 
 from benchmarks import feeding_data, feeding_race  # noqa: E402
@@ -122,7 +123,11 @@ def seconds(values: Sequence[float]) -> str:
     """Median of some times, in milliseconds."""
     if not values:
         return "-"
-    return f"{statistics.median(values) * 1000:,.2f}" if (value := statistics.median(values)) < 0.1 else f"{value * 1000:,.0f}"
+    return (
+        f"{statistics.median(values) * 1000:,.2f}"
+        if (value := statistics.median(values)) < 0.1
+        else f"{value * 1000:,.0f}"
+    )
 
 
 def factor(value: float | None) -> str:
@@ -235,7 +240,9 @@ def photos(job: Job) -> None:
         rows = compare(job, "photos", title, specification, feeding_race.ALL, seconds=0.2 if job.quick else 1.0)
         common_goals(job, rows, ("later", "first"))
         ours = found(rows, feeding_race.OURS)
-        ratios = {row.contender.title: ours.ratio(row, "later") for row in rows.values() if row.contender.kind in OTHERS}
+        ratios = {
+            row.contender.title: ours.ratio(row, "later") for row in rows.values() if row.contender.kind in OTHERS
+        }
         best = min(((value, title) for title, value in ratios.items() if value is not None), default=None)
         if best:
             at_least(job, f"ours / the quickest other ({best[1]})", best[0], 1.0)
@@ -284,17 +291,13 @@ def cold(job: Job) -> None:
 
 def main() -> int:
     """Run the parts that are asked for."""
-    from benchmarks.feeding_fit import fit
-    from benchmarks.feeding_shuffle import shuffle
-    from benchmarks.feeding_text import text
-
     parts: dict[str, Callable[[Job], None]] = {
         "small": small,
         "photos": photos,
         "cold": cold,
-        "shuffle": shuffle,
-        "fit": fit,
-        "text": text,
+        "shuffle": lambda job: import_module("benchmarks.feeding_shuffle").shuffle(job),
+        "fit": lambda job: import_module("benchmarks.feeding_fit").fit(job),
+        "text": lambda job: import_module("benchmarks.feeding_text").text(job),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder on the disk to measure")

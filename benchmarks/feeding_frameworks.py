@@ -136,7 +136,9 @@ class _InMemory:
 def _grain(given: Specification, source: Any, parse: Callable[[Any], Any] | None, threads: int | None) -> Epochs:
     import grain
 
-    options = {} if threads is None else {"read_options": grain.ReadOptions(num_threads=threads, prefetch_buffer_size=0)}
+    options = (
+        {} if threads is None else {"read_options": grain.ReadOptions(num_threads=threads, prefetch_buffer_size=0)}
+    )
 
     def epochs(number: int) -> Iterator[Batch]:
         dataset = grain.MapDataset.source(source).shuffle(seed=number)

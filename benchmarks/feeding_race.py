@@ -84,7 +84,9 @@ ALL = (
 )
 READS = {
     **dict.fromkeys(("ours", "tf_fixed", "zarr_random", "xbatcher_torch"), "ours"),
-    **dict.fromkeys(("memory_map", "plain_read", "tf_slices", "grain_memory", "torch_samples", "torch_rows"), "raw.bin"),
+    **dict.fromkeys(
+        ("memory_map", "plain_read", "tf_slices", "grain_memory", "torch_samples", "torch_rows"), "raw.bin"
+    ),
     "tf_record": "tfrecord",
     "grain_array_record": "array_record",
     "webdataset_torch": "webdataset",
@@ -189,7 +191,9 @@ class Peak:
         for process in family(self._pid):
             with suppress(OSError):
                 text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-                fields = {key: value.split()[0] for key, _, value in (line.partition(":") for line in text.splitlines())}
+                fields = {
+                    key: value.split()[0] for key, _, value in (line.partition(":") for line in text.splitlines())
+                }
                 own += int(fields["Pss_Anon"]) + int(fields["Pss_Shmem"])
                 mapped += int(fields["Pss_File"])
         if own + mapped > self.own + self.mapped:
@@ -212,7 +216,9 @@ class Row:
 
     def rates(self, when: str) -> list[float]:
         """Samples per second of every turn: ``later``, ``first`` or ``cold``."""
-        return [turn[when]["samples"] / turn[when]["seconds"] for turn in self.turns if when in turn]
+        found = [turn[when] for turn in self.turns if when in turn]
+        # Of several first epochs the median, because what a process does for the first time is done once.
+        return [one["samples"] / len(one["each"]) / float(np.median(one["each"])) for one in found]
 
     def first(self, when: str) -> list[float]:
         """Seconds to the first batch of every turn: ``first`` or ``cold``."""
@@ -307,9 +313,9 @@ class Race:
         if self.warm:
             feeding_data.warm(self._files(row))
             turn["first"] = first = self._first(row, process, number=1)
-            while first["whole"] and first["seconds"] < self.seconds / 2 and first["epochs"] < 5:
-                more = self._first(row, process, number=1 + first["epochs"])
-                for name in ("samples", "seconds", "first", "epochs"):
+            while first["whole"] and sum(first["each"]) < self.seconds / 2 and len(first["each"]) < 5:
+                more = self._first(row, process, number=1 + len(first["each"]))
+                for name in ("samples", "each", "first"):
                     first[name] += more[name]
             # Who does not finish one epoch in time is not asked for another.
             again = {"number": 100, "seconds": self.seconds, "budget": self.budget}

@@ -17,9 +17,7 @@ Tensors = dict[str, Any]
 Transform = Callable[[Tensors], Any]
 
 
-def to_torch(
-    feed: Batches, columns: Sequence[str] | None = None, transform: Transform | None = None
-) -> TorchBatches:
+def to_torch(feed: Batches, columns: Sequence[str] | None = None, transform: Transform | None = None) -> TorchBatches:
     """Give the batches of a feed to PyTorch.
 
     An item is a whole batch, so a loader must not batch again::

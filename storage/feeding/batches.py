@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from dask.system import CPU_COUNT
+from dask.utils import format_bytes
 
 from storage.dataset import Dataset, open_dataset
 from storage.feeding.epoch import Epoch
@@ -180,7 +181,7 @@ class Batches(Iterator[Batch]):
     def __repr__(self) -> str:
         return (
             f"<Batches of {self.options.batch_size} from {self.options.split} of {self.dataset.name!r}: epoch "
-            f"{self.epoch}, {self.step:,} done; holds at most {self.memory / MIB:,.0f} MiB>"
+            f"{self.epoch}, {self.step:,} done; holds at most {format_bytes(self.memory)}>"
         )
 
     # Where it is

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from dask.utils import format_bytes
 
 from storage.feeding.memory import SHARE, free_memory
 from storage.feeding.options import Options
@@ -73,15 +74,17 @@ def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *,
     limit = options.memory or max(int(options.window * held / stored), free_memory() // SHARE)
     if (full or options.packs) and rows * held > limit:
         what = "pack" if options.packs else "shuffle"
-        cure = "" if options.packs else f"; lower window= (it is {options.window / MIB:.1f} MiB)"
+        cure = "" if options.packs else f"; lower window= (it is {format_bytes(options.window)})"
         raise ValueError(
-            f"expected memory of at least {rows * held / MIB:.1f} MiB to {what} {rows:,} samples as a whole, received "
-            f"{limit / MIB:.1f} MiB{cure}"
+            f"expected memory of at least {format_bytes(int(rows * held))} to {what} {rows:,} samples as a whole, "
+            f"received {format_bytes(int(limit))}{cure}"
         )
     low, high = share(options.batch_size, options.rank, options.ranks)
     batch_bytes = (high - low) * held
     threaded = options.threads > 0 and (heavy or batch_bytes >= INLINE_BYTES)
-    group = max(1, min(64, INDEX_ROWS // options.batch_size))
+    # Batches that are looked up together need their shards together: fewer where windows are small.
+    in_windows = int(np.diff(edges).max()) * (window * options.streams // 8 if window else 1)
+    group = max(1, min(64, (INDEX_ROWS if full else min(INDEX_ROWS, in_windows)) // options.batch_size))
     if options.packs or (threaded and options.sequences is not None):
         group = 1  # each has a shape of its own
     elif threaded:
@@ -102,9 +105,9 @@ def slots_of(sizes: Sizes, schedule: Schedule, threads: int) -> int:
     slot_bytes = schedule.largest * sizes.sample_bytes
     if needed * slot_bytes > sizes.limit:
         raise ValueError(
-            f"expected memory of at least {needed * slot_bytes / MIB:.1f} MiB for {needed} runs of up to "
-            f"{slot_bytes / MIB:.1f} MiB, received {sizes.limit / MIB:.1f} MiB; lower window= or streams=, or raise "
-            "memory="
+            f"expected memory of at least {format_bytes(int(needed * slot_bytes))} for {needed} runs of up to "
+            f"{format_bytes(int(slot_bytes))}, received {format_bytes(sizes.limit)}; lower window= or streams=, or "
+            "raise memory="
         )
     if threads == 0:
         return needed

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 import storage
 
 
-
 @pytest.fixture(params=["images", "texts"])
 def dataset(request):
     return request.getfixturevalue(request.param)
@@ -111,30 +110,62 @@ def test_getitem__does_not_move_the_iterator(images):
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_size": 9}, {"seed": 1}, {"epoch": 1}, {"split": "test"}, {"shuffle": False}, {"drop_last": True}],
+    [
+        {"batch_size": 9},
+        {"seed": 1},
+        {"split": "test"},
+        {"shuffle": False},
+        {"drop_last": True},
+        {"window": 100},
+        {"noise": lambda values, ids, *, seed, epoch: values},
+    ],
 )
 def test_load_state_dict__refuses_a_state_of_other_batches(images, options):
     state = storage.batches(images, **{"batch_size": 8, **options}).state_dict()
-    with pytest.raises(ValueError, match="expected a state of epoch 0 of this dataset and these parameters"):
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters, received another's"):
         storage.batches(images, 8).load_state_dict(state)
 
 
 def test_load_state_dict__refuses_a_state_of_other_data(images, image_build, commit):
     other = commit(image_build(50, seed=1, folder="other"))
-    with pytest.raises(ValueError, match="expected a state of epoch 0 of this dataset"):
+    with pytest.raises(ValueError, match="expected a state of this dataset"):
         storage.batches(images, 8).load_state_dict(storage.batches(other, 8).state_dict())
 
 
-@pytest.mark.parametrize("step", [-1, 99, None, "1"])
+def test_load_state_dict__goes_to_the_epoch_of_the_state(images):
+    third = storage.batches(images, 8, epoch=3)
+    next(third)
+    feed = storage.batches(images, 8)
+    feed.load_state_dict(third.state_dict())
+    assert (feed.epoch, feed.step) == (3, 1)
+    assert ids(feed) == ids(third)
+
+
+@pytest.mark.parametrize("step", [-1, 99, None, "1", True])
 def test_load_state_dict__refuses_a_step_that_is_not_there(images, step):
     batches = storage.batches(images, 8)
     with pytest.raises(ValueError, match=f"expected a state with a step from 0 to 5, received {step!r}"):
         batches.load_state_dict({**batches.state_dict(), "step": step})
 
 
-def test_load_state_dict__refuses_what_is_no_state(images):
-    with pytest.raises(ValueError, match="received one of epoch None"):
-        storage.batches(images, 8).load_state_dict({})
+@pytest.mark.parametrize("state", [{}, {"epoch": 0, "step": 0, "fingerprint": "no"}])
+def test_load_state_dict__refuses_what_is_no_state(images, state):
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        storage.batches(images, 8).load_state_dict(state)
+
+
+def test_load_state_dict__refuses_an_epoch_that_is_none(images):
+    batches = storage.batches(images, 8)
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        batches.load_state_dict({**batches.state_dict(), "epoch": "1"})
+
+
+def test_state_dict__of_a_consumer_that_counts_for_itself(images):
+    feed = storage.batches(images, 8)
+    next(feed), next(feed), next(feed)
+    again = storage.batches(images, 8)
+    again.load_state_dict(feed.state_dict(step=1))
+    assert ids(again) == ids(storage.batches(images, 8))[1:]
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "8"])
@@ -148,11 +179,9 @@ def test_batches__refuse_an_unknown_split(images):
         storage.batches(images, split="holdout")
 
 
-def test_batches__split_into_windows_still_hold_every_row(images, monkeypatch):
-    monkeypatch.setattr(feed, "WINDOW_BYTES", 2 * 8 * 15)
-    small = list(itertools.chain(*ids(storage.batches(images, 8))))
+def test_batches__split_into_windows_still_hold_every_row(images):
+    small = list(itertools.chain(*ids(storage.batches(images, 8, window=2 * 8 * 15, streams=2))))
     assert sorted(small) == sorted(images.ids()[:35].tolist())
-    monkeypatch.undo()
     assert small != list(itertools.chain(*ids(storage.batches(images, 8))))
 
 

@@ -44,7 +44,7 @@ def test_bucketed__batches_hold_neighbours_in_length(lengths, batch_size, pool):
         for batch in places[low:high].reshape(-1, batch_size).tolist():
             assert batch == sorted(batch)
             ranks = [rank[place] for place in batch]
-            assert max(ranks) - min(ranks) < batch_size + 2 * (batch_size // 2)
+            assert max(ranks) - min(ranks) < 2 * batch_size
 
 
 @given(LENGTHS, SIZE, SIZE, st.integers(0, 3))
