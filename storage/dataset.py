@@ -166,6 +166,8 @@ class Dataset:
             raise ValueError(f"expected a column of {known}, received {name!r}")
         self._check_range(start, stop)
         found = [self.parts[part].column(name, low, high) for _, part, low, high in self.pieces(start, stop)]
+        if len(found) == 1:
+            return found[0]
         return np.concatenate(found) if found else np.empty(0, np.uint8 if name == "split" else np.int64)
 
     def labels(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The examples of the pages about storage and noise run as they stand, from top to bottom."""
+"""The examples of the pages about storage, feeding and noise run as they stand, from top to bottom."""
 
 from __future__ import annotations
 
@@ -57,6 +57,15 @@ def test_storage__examples_run(finished_run, capsys):
     assert names["test"] == slice(160, 200)
     np.testing.assert_array_equal(names["some"], names["clean"].read(0, 200)[[5, 3, 3]])
     assert names["again"].state_dict() == names["state"]
+
+
+def test_feeding__examples_run(finished_run, capsys):
+    names = run("feeding.md")
+    assert "3 batches in an epoch; <Batches of 64 from train of 'clean'" in capsys.readouterr().out
+    assert names["again"].state_dict() == names["state"]
+    batch = names["batch"]
+    np.testing.assert_array_equal(batch["values"], noise.Gaussian(severity=3)(batch["targets"], batch["ids"]))
+    assert storage.batches(names["feed"].dataset, 64)[1]["ids"].tolist() == next(names["again"])["ids"].tolist()
 
 
 def test_storage__recipe_for_texts_reads_them(finished_run):

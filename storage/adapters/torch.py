@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from storage.adapters.naming import column_names, pick
 from storage.feeding.batches import Batches
 from storage.feeding.options import whole_number
+from storage.stores import is_url
 
 Tensors = dict[str, Any]
 Transform = Callable[[Tensors], Any]
@@ -38,7 +40,8 @@ def to_torch(feed: Batches, columns: Sequence[str] | None = None, transform: Tra
 
     The feed reads and decodes in threads of its own, so ``num_workers=0`` is fastest unless `transform` or a noise keeps
     Python busy. Each of n workers makes every n-th batch, and a loader takes them by turns: the batches and their order
-    are the same for any number of workers. Each holds samples for itself, up to `Batches.memory`.
+    are the same for any number of workers. Each holds samples for itself, up to `Batches.memory`. Workers may be forked or
+    spawned; those of a dataset in an object store must be spawned.
 
     Parameters
     ----------
@@ -80,6 +83,7 @@ class TorchBatches(IterableDataset):
         self._shared = torch.tensor([0, self._epoch, self._step]).share_memory_()
         self._begun = False
         self._own: Batches | None = None
+        self._process = os.getpid()
 
     def __len__(self) -> int:
         """Batches of an epoch, the same on every rank."""
@@ -148,10 +152,20 @@ class TorchBatches(IterableDataset):
             feed = self.feed
             _place(feed, self._epoch, self._step)
         else:
+            self._refuse_fork()
             self._learn()
             feed = self._share(worker.id, worker.num_workers)
         self._begun = True
-        return _Iteration(feed, self._convert)
+        return _Iteration(feed, self._convert, len(self.feed))
+
+    def _refuse_fork(self) -> None:
+        """Say what is wrong where a worker would wait forever: obstore's threads do not survive a fork."""
+        place = self.feed.dataset.location
+        if is_url(place) and not place.startswith("memory:") and self._process != os.getpid():
+            raise RuntimeError(
+                f"expected workers that were spawned, to read from {place}, received forked ones; make the loader with "
+                'multiprocessing_context="spawn"'
+            )
 
     def _learn(self) -> None:
         """Take over what was changed since a worker's last iteration.
@@ -183,6 +197,7 @@ class TorchBatches(IterableDataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._process = os.getpid()
         if not self._shared.is_shared():  # a copy that is no worker's
             self._shared.share_memory_()
 
@@ -190,8 +205,8 @@ class TorchBatches(IterableDataset):
 class _Iteration(Iterator[Any]):
     """One pass; its state is what torchdata's StatefulDataLoader keeps of each worker."""
 
-    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any]) -> None:
-        self._feed, self._convert = feed, convert
+    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any], steps: int) -> None:
+        self._feed, self._convert, self._steps = feed, convert, steps
         self._place = feed.epoch, feed.step
 
     def __next__(self) -> Any:
@@ -205,7 +220,8 @@ class _Iteration(Iterator[Any]):
         return self._convert(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._feed.state_dict()
+        # The next of a worker's batches may lie past the epoch's last.
+        return self._feed.state_dict(min(self._feed.step, self._steps))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._feed.load_state_dict(state)

@@ -11,9 +11,9 @@ from storage.keyed import bases, key_of
 def bucketed(lengths: np.ndarray, batch_size: int, *, pool: int, seed: int, epoch: int, first: int = 0) -> np.ndarray:
     """Rearrange an epoch so that the sequences of a batch have like lengths.
 
-    The full batches of an epoch are taken in pools. A pool is sorted by length and cut into batches; two neighbours each
-    mix their sequences, others in even than in odd epochs; and the batches are put into a random order. So not the same
-    sequences meet in every epoch, even where one pool holds the whole split.
+    The full batches of an epoch are taken in pools. A pool is sorted by length and cut into batches; neighbours mix
+    their sequences two by two, paired otherwise in every other epoch; and the batches are put into a random order. So
+    not the same sequences meet in every epoch, even where one pool holds the whole split.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def bucketed(lengths: np.ndarray, batch_size: int, *, pool: int, seed: int, epoc
     places = np.arange(whole * batch_size)
     pools = places // size
     sorted_places = np.lexsort((lengths[: len(places)], pools))
-    pairs = (places % size // batch_size + epoch % 2) // 2
+    pairs = pools * pool + (places % size // batch_size + epoch % 2) // 2
     words = bases(key_of(seed, "bucket pairs", epoch), first + sorted_places)
-    batches = np.sort(sorted_places[np.lexsort((words, pairs, pools))].reshape(whole, batch_size), axis=1)
+    batches = np.sort(sorted_places[np.lexsort((words, pairs))].reshape(whole, batch_size), axis=1)
     numbers = np.arange(whole)
     mixed = np.lexsort((bases(key_of(seed, "buckets", epoch), first // batch_size + numbers), numbers // pool))
     return np.concatenate([batches[mixed].reshape(-1), np.arange(len(places), len(lengths))])

@@ -96,7 +96,7 @@ class Vocabulary:
         """
         # Words that would be cut are not looked up.
         values, offsets = self._codes_of(tokenize(text)[-length:] for text in texts)
-        return pad(values, offsets, length, fill=PADDING, keep="tail", padding="before")[0]
+        return pad(values, offsets, length, fill=PADDING, padding="before")[0]
 
     def ragged(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Turn texts into codes, with nothing padded and nothing cut.

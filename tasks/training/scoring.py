@@ -10,7 +10,7 @@ import numpy as np
 
 from storage.dataset import Dataset
 from tasks.evaluation import classification_score, psnr
-from tasks.training.data import BLOCK, PREDICT_BATCH, Epoch
+from tasks.training.data import BLOCK, PREDICT_BATCH
 
 EXAMPLES = 12
 """Images of each kind that are kept for the report."""
@@ -31,8 +31,10 @@ def predict(model: Any, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.asarray(_as_numpy(model.predict_on_batch(values)), np.float32)[:count]
 
 
-def score_classes(model: Any, epoch: Epoch, classes: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Score a classifier.
+def score_classes(
+    model: Any, pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Score a classifier on pairs of inputs and labels, a batch each.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def score_classes(model: Any, epoch: Epoch, classes: int) -> tuple[dict[str, Any
     labels, found = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
 
     def inputs() -> Iterator[np.ndarray]:
-        for values, codes in epoch:
+        for values, codes in pairs:
             labels.append(np.asarray(codes, np.int64))
             yield values
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,18 +15,11 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset, open_dataset
+from storage.feeding.batches import Batches
 from tasks.networks.protocol import Network, check_network
 from tasks.networks.vocabulary import Vocabulary
 from tasks.training import artifacts, scoring
-from tasks.training.data import (
-    PREDICT_BATCH,
-    Epoch,
-    MakeEpoch,
-    encode_split,
-    image_epochs,
-    text_blocks,
-    text_epochs,
-)
+from tasks.training.data import PREDICT_BATCH, image_feed, pairs, text_blocks, text_feed
 
 log = logging.getLogger("duskflow.training")
 TOPIC = "duskflow"
@@ -91,7 +85,9 @@ def train(
 
     model = _build(network, material, seed)
     begun = time.perf_counter()
-    fitted = fit(model, network, material.epochs("train"), material.validation(), _reporter(progress, label))
+    with ExitStack() as open_feeds:
+        feeds = [open_feeds.enter_context(material.feed(split)) for split in material.fitted_splits]
+        fitted = fit(model, network, feeds[0], feeds[1] if len(feeds) > 1 else None, _reporter(progress, label))
     seconds = time.perf_counter() - begun
     artifacts.save_model(where, model)
     files = {"model": artifacts.MODEL}
@@ -177,11 +173,12 @@ class Material:
         if (found := len(np.unique(labels))) < 2:
             raise ValueError(f"expected at least two classes for {self.network}, received {found} in {self.clean.path}")
 
-    def validation(self) -> MakeEpoch | None:
-        """Batches of the validation split, if there is one."""
-        return self.epochs("validation") if "validation" in self.clean.splits else None
+    @property
+    def fitted_splits(self) -> list[str]:
+        """The training split and, if there is one, the validation split."""
+        return [split for split in ("train", "validation") if split in self.clean.splits]
 
-    def epochs(self, split: str) -> MakeEpoch:
+    def feed(self, split: str) -> Batches:
         """Batches of one split: shuffled and augmented for training, in storage order otherwise.
 
         A reconstruction's validation is augmented too, always as in epoch 0: it has to undo what is done to images.
@@ -190,33 +187,15 @@ class Material:
         size = int(self.network.batch_size) if training else PREDICT_BATCH
         augmented = training or self.network.task == "reconstruction"
         augment = getattr(self.network, "augment", None) if augmented else None
-        if self.network.kind == "texts" and augment is not None:
-            return self._augmented_texts(split, size, augment)
-        targets = self.clean if self.network.task == "reconstruction" else None
-        if self.network.kind == "images":
-            return image_epochs(self.inputs, targets, size, self.seed, split, training, augment)
-        return self.epochs_of(self.inputs, split, size, shuffle=training)
+        return self.feed_of(self.inputs, split, size, shuffle=training, augment=augment)
 
-    def _augmented_texts(self, split: str, batch_size: int, augment: Any) -> MakeEpoch:
-        """Shuffled batches of texts that are changed and encoded anew for each epoch."""
-        dataset = self.inputs
-        labels = dataset.labels()[dataset.rows(split)]
-
-        def make(epoch: int) -> Epoch:
-            change = partial(augment, seed=self.seed, epoch=epoch)
-            tokens = encode_split(dataset, split, self.vocabulary, self.network.length, change)
-            return text_epochs(tokens, labels, batch_size, seed=self.seed, version=dataset.version, shuffle=True)(epoch)
-
-        return make
-
-    def epochs_of(self, dataset: Dataset, split: str, batch_size: int, *, shuffle: bool) -> MakeEpoch:
+    def feed_of(self, dataset: Dataset, split: str, batch_size: int, *, shuffle: bool, augment: Any = None) -> Batches:
         """Batches of one split of any copy of the data."""
         if self.network.kind == "texts":
-            tokens = encode_split(dataset, split, self.vocabulary, self.network.length)
-            labels = dataset.labels()[dataset.rows(split)]
-            return text_epochs(tokens, labels, batch_size, seed=self.seed, version=dataset.version, shuffle=shuffle)
+            length = self.network.length
+            return text_feed(dataset, self.vocabulary, length, batch_size, self.seed, split, shuffle, augment)
         targets = self.clean if self.network.task == "reconstruction" else None
-        return image_epochs(dataset, targets, batch_size, self.seed, split, shuffle)
+        return image_feed(dataset, targets, batch_size, self.seed, split, shuffle, augment)
 
 
 def _noisy(network: Any, path: str | Path | None) -> Dataset | None:
@@ -268,8 +247,8 @@ def _score_classes(
     arrays: dict[str, np.ndarray] = {}
     for name, dataset in tests.items():
         split = scoring.scored_split(dataset)
-        epoch = material.epochs_of(dataset, split, PREDICT_BATCH, shuffle=False)(0)
-        score, predicted = scoring.score_classes(model, epoch, len(material.clean.classes))
+        with material.feed_of(dataset, split, PREDICT_BATCH, shuffle=False) as feed:
+            score, predicted = scoring.score_classes(model, pairs(feed), len(material.clean.classes))
         scores.append({"data": name, "split": split, **score})
         rows = dataset.rows(split)
         arrays |= {f"{name}/predicted": predicted, f"{name}/labels": dataset.labels()[rows]}

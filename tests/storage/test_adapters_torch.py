@@ -272,14 +272,13 @@ def test_state_dict__of_torchdata(images, workers):
         dataset = to_torch(storage.batches(images, 5, epoch=2))
         return dataset, load(dataset, workers, loader=loaders.StatefulDataLoader)
 
-    for taken in range(0, 8, 1 if workers == 0 else 3):
+    for taken in range(0, 7, 1 if workers == 0 else 3):
         _, loader = make()
         assert numbers(itertools.islice(loader, taken)) == whole[0][:taken]
         state = pickle.loads(pickle.dumps(loader.state_dict()))
         dataset, resumed = make()
         resumed.load_state_dict(state)
-        if taken < 7:
-            assert numbers(resumed) == whole[0][taken:]
+        assert numbers(resumed) == whole[0][taken:]
         dataset.set_epoch(3)
         assert numbers(resumed) == whole[1]
 
@@ -319,9 +318,27 @@ def test_to_torch__a_bad_shard_ends_training_by_name(image_build, commit, worker
     if damage == "damaged":
         store.write(key, bytes([held[0] ^ 1]) + held[1:])
     dataset = to_torch(storage.batches(data, 8, verify="first-read", window=100))
-    with pytest.raises(storage.StorageError, match=f"{damage} shard 2 of 'clean' .*c.2.0.0.0") as caught:
-        list(load(dataset, workers))
-    assert ("Caught StorageError in DataLoader worker" in str(caught.value)) == bool(workers)
+    running = iter(load(dataset, workers))
+    try:
+        message = f"none after {len(list(running))} batches"
+    except storage.StorageError as error:
+        # PyTorch keeps its workers alive in a cycle through this, and whoever breaks it waits 5 seconds for each.
+        error.__traceback__ = None
+        message = str(error)
+    assert re.search(f"{damage} shard 2 of 'clean' .*c.2.0.0.0", message)
+    assert ("Caught StorageError in DataLoader worker" in message) == bool(workers)
+
+
+def test_to_torch__forked_workers_of_an_object_store_are_refused(images):
+    moved = storage.Dataset("s3://bucket/clean", images.document, images.parts)
+    running = iter(load(to_torch(storage.batches(moved, 8)), 1))
+    try:
+        message = f"none after {len(list(running))} batches"
+    except RuntimeError as error:
+        error.__traceback__ = None
+        message = str(error)
+    assert "expected workers that were spawned, to read from s3://bucket/clean, received forked ones" in message
+    assert numbers(load(to_torch(storage.batches(moved, 8)))) == numbers(storage.batches(images, 8))
 
 
 def test_to_torch__two_iterations_at_once_are_refused(images):

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -72,6 +72,7 @@ def test_packed__is_best_fit_decreasing(lengths, width, window):
 
 
 @given(LENGTHS, WIDTH, WINDOW, st.integers(0, 3))
+@example([*range(25), *range(25)], 10, 16, 0)
 def test_packed__a_window_at_a_time_gives_the_same(lengths, width, window, seed):
     found = []
     for low in range(0, len(lengths), window):
