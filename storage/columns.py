@@ -83,10 +83,10 @@ def read_column(store: Store, build: str, variable: Variable, count: int, start:
         first = chunk * column_rows(count)
         held = memoryview(out[low - start : high - start]).cast("B")
         try:
-            count = _read_into(store, key, (low - first) * row_bytes, held)
+            found = _read_into(store, key, (low - first) * row_bytes, held)
         except FileNotFoundError:
             raise StorageError(f"missing {store.location}/{key}; run verify") from None
-        if count != len(held):
+        if found != len(held):
             raise StorageError(f"damaged {store.location}/{key}: it is too short; run verify")
     return out
 

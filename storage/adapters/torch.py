@@ -239,4 +239,5 @@ def _tensor(values: Any) -> Any:
     """A tensor over an array's memory; only what PyTorch cannot address (read-only, reversed) is copied."""
     if not isinstance(values, np.ndarray):
         return values
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    plain = values.flags.c_contiguous and values.flags.writeable
+    return torch.from_numpy(values if plain else np.array(values, order="C"))

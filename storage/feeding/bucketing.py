@@ -67,14 +67,13 @@ def width_of(longest: int, limit: int, *, step: int = 16) -> int:
     Returns
     -------
     int
-        The smallest that holds `longest`, of `step` times 1, 2, 3, 4, 6, 8, 12, 16, ... below `limit`, and `limit`.
+        The smallest that holds `longest`, of `step` times 1 to 16, 18, 20, ... 32, 36, ... (eight for every doubling)
+        below `limit`, and `limit`.
     """
     limit, step = at_least_one("a limit", limit), at_least_one("a step", step)
     steps = max(1, -(-int(longest) // step))
-    power = 1 << (steps - 1).bit_length()
-    if power >= 4 and steps <= power // 4 * 3:
-        power = power // 4 * 3
-    return min(power * step, limit)
+    rung = 1 << max(0, (steps - 1).bit_length() - 4)
+    return min(-(-steps // rung) * rung * step, limit)
 
 
 def beginning_of(name: str, first: int, size: int) -> None:

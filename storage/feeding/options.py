@@ -108,6 +108,11 @@ def check_fit(options: Options, dataset: Dataset, targets: Dataset | None) -> No
         raise ValueError(f"expected a noise for {dataset.kind}, received {noise} for {kind}")
     if sequences is not None and dataset.kind != "texts":
         raise ValueError(f"expected texts for sequences, received {dataset.kind} in {dataset.path}")
+    if sequences is not None and sequences.batching != "pad" and not options.shuffle:
+        raise ValueError(
+            f"expected batching='pad' for texts in storage order, received {sequences.batching!r}; it arranges texts "
+            "by their lengths"
+        )
     if options.columns and "targets" in options.columns and targets is None:
         raise ValueError("expected targets= for the column 'targets', received none")
     if targets is not None:

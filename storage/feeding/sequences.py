@@ -78,12 +78,12 @@ class Sequences:
             If `encode` gave anything but tokens for each text.
         """
         found = bytes_plus_one(texts) if self.encode is None else self.encode(texts)
-        values, offsets = found if isinstance(found, tuple) else ragged_of(found)
-        values = np.asarray(values)
-        if len(offsets) != len(texts) + 1 or values.ndim != 1 or values.dtype.kind not in "iu":
+        pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, np.ndarray) for part in found)
+        values, offsets = found if pair else ragged_of(found)
+        if len(offsets) != len(texts) + 1 or values.ndim != 1 or not np.can_cast(values.dtype, np.int32, "safe"):
             raise ValueError(
-                f"expected encode to give whole numbers and {len(texts) + 1} offsets for {len(texts)} texts, received "
-                f"{values.dtype} of shape {values.shape} and {len(offsets)} offsets"
+                f"expected encode to give tokens as int32 and {len(texts) + 1} offsets for {len(texts)} texts, "
+                f"received {values.dtype} of shape {values.shape} and {len(offsets)} offsets"
             )
         return cut(values.astype(np.int32, copy=False), offsets, self.length, keep=self.keep)
 

