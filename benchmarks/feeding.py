@@ -3,9 +3,9 @@
     DUSKFLOW_DATA=DIR python benchmarks/feeding.py --folder DISK [--peers PEERS] [--only PART] [--repeats 5]
                                                    [--markdown FILE] [--quick]
 
-`DIR` holds Fashion-MNIST's IDX files in ``fashion-mnist/`` and IMDB's table in ``imdb/``, or either itself; `DISK` is an
-empty folder on the disk to measure, where up to 12 GB are written, and removed at the end. With `FILE` the tables are
-written there, too, and everything measured beside it as JSON.
+`DIR` holds Fashion-MNIST's IDX files in ``fashion-mnist/`` and IMDB's table in ``imdb/``; `DISK` is an empty folder on
+the disk to measure, where up to 12 GB are written, and removed at the end. With `FILE` the tables are written there,
+too, and everything measured beside it as JSON.
 
 `PEERS` holds an environment for each library; without one its rows say so. TensorFlow and Zarr are in our own::
 
@@ -54,7 +54,16 @@ PHOTO = (224, 224, 3)
 # Goals.
 MAPPED_GOAL, SHUFFLE_GOAL, TEN_TIMES_GOAL = 0.8, 1.3, 10.0
 TEN_TIMES = ("xbatcher_torch", "grain_memory", "grain_array_record", "tf_record", "tf_slices")
-OTHERS = (*TEN_TIMES, "tf_fixed", "torch_samples", "torch_rows", "webdataset_torch", "mds_torch", "ray_data")
+OTHERS = (
+    *TEN_TIMES,
+    "tf_fixed",
+    "tf_gather",
+    "torch_samples",
+    "torch_rows",
+    "webdataset_torch",
+    "mds_torch",
+    "ray_data",
+)
 
 
 @dataclass
@@ -123,11 +132,8 @@ def seconds(values: Sequence[float]) -> str:
     """Median of some times, in milliseconds."""
     if not values:
         return "-"
-    return (
-        f"{statistics.median(values) * 1000:,.2f}"
-        if (value := statistics.median(values)) < 0.1
-        else f"{value * 1000:,.0f}"
-    )
+    value = statistics.median(values) * 1000
+    return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def factor(value: float | None) -> str:
@@ -148,7 +154,7 @@ def table(rows: Sequence[Row], count: int, when: Sequence[str]) -> list[str]:
     for row in rows:
         title = row.contender.title
         if row.skip:
-            failed.append(f"- {title}: {row.skip}")
+            failed.append(f"- {title} (`{row.contender.kind}`): {row.skip}")
             continue
         cells = [title, spread(row.rates(when[0]), row.share(when[0], count))]
         cells += [factor(ours.ratio(row, when[0])), factor(row.ratio(mapped, when[0]))]
@@ -240,10 +246,9 @@ def photos(job: Job) -> None:
         rows = compare(job, "photos", title, specification, feeding_race.ALL, seconds=0.2 if job.quick else 1.0)
         common_goals(job, rows, ("later", "first"))
         ours = found(rows, feeding_race.OURS)
-        ratios = {
-            row.contender.title: ours.ratio(row, "later") for row in rows.values() if row.contender.kind in OTHERS
-        }
-        best = min(((value, title) for title, value in ratios.items() if value is not None), default=None)
+        others = [row for row in rows.values() if row.contender.kind in OTHERS]
+        ratios = [(ours.ratio(row, "later"), row.contender.title) for row in others]
+        best = min(((value, title) for value, title in ratios if value is not None), default=None)
         if best:
             at_least(job, f"ours / the quickest other ({best[1]})", best[0], 1.0)
 

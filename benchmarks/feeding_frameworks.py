@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def parts(given: Specification) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The samples in `FILES` pieces: number, images, labels."""
     images, labels = given.map(), given.labels()
     edges = np.linspace(0, given.count, FILES + 1).astype(int)
-    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (low, high) in enumerate(pairwise(edges)):
         yield number, images[low:high], labels[low:high]
 
 
@@ -63,6 +64,15 @@ def tf_slices(given: Specification) -> Epochs:
     tf = _tensorflow()
     dataset = tf.data.Dataset.from_tensor_slices((given.map(), given.labels()))
     return _of_tensorflow(dataset.shuffle(given.count).batch(given.batch).prefetch(tf.data.AUTOTUNE))
+
+
+def tf_gather(given: Specification) -> Epochs:
+    """Places are shuffled and batched, then gathered from arrays in memory: as Keras' `fit` reads arrays."""
+    tf = _tensorflow()
+    images, labels = tf.constant(given.map()), tf.constant(given.labels())
+    dataset = tf.data.Dataset.range(given.count).shuffle(given.count).batch(given.batch)
+    dataset = dataset.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)), tf.data.AUTOTUNE)
+    return _of_tensorflow(dataset.prefetch(tf.data.AUTOTUNE))
 
 
 def tf_fixed(given: Specification, buffer: int | None = None) -> Epochs:
@@ -136,9 +146,9 @@ class _InMemory:
 def _grain(given: Specification, source: Any, parse: Callable[[Any], Any] | None, threads: int | None) -> Epochs:
     import grain
 
-    options = (
-        {} if threads is None else {"read_options": grain.ReadOptions(num_threads=threads, prefetch_buffer_size=0)}
-    )
+    options: dict[str, Any] = {}
+    if threads is not None:
+        options["read_options"] = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=0)
 
     def epochs(number: int) -> Iterator[Batch]:
         dataset = grain.MapDataset.source(source).shuffle(seed=number)
@@ -225,7 +235,7 @@ def ray_data(given: Specification, local: bool = False) -> Epochs:
 
 OPEN: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (tf_slices, tf_fixed, tf_record, grain_memory, grain_array_record, ray_data)
+    for function in (tf_slices, tf_gather, tf_fixed, tf_record, grain_memory, grain_array_record, ray_data)
 }
 PREPARE: dict[str, Callable[..., None]] = {
     "tf_record": write_tfrecord,
@@ -233,7 +243,7 @@ PREPARE: dict[str, Callable[..., None]] = {
     "ray_data": write_parquet,
 }
 PACKAGES = {
-    **dict.fromkeys(("tf_slices", "tf_fixed", "tf_record"), "tensorflow-cpu"),
+    **dict.fromkeys(("tf_slices", "tf_gather", "tf_fixed", "tf_record"), "tensorflow-cpu"),
     **dict.fromkeys(("grain_memory", "grain_array_record"), "grain"),
     "ray_data": "ray",
 }

@@ -158,16 +158,15 @@ def ours(given: Specification, shuffle: bool = True, **options: Any) -> Epochs:
     """`storage.batches`: one feed for all epochs, as `fit` would use it."""
     import storage
 
-    dataset = storage.open_dataset(given.dataset)
+    # Looked up here because that imports it.
+    dataset, make = storage.open_dataset(given.dataset), storage.batches
     feed = None
 
     def epochs(number: int) -> Iterator[Batch]:
         nonlocal feed
         if feed is None:
             columns = ("values", "labels")
-            feed = storage.batches(
-                dataset, given.batch, seed=0, epoch=number, shuffle=shuffle, columns=columns, **options
-            )
+            feed = make(dataset, given.batch, seed=0, epoch=number, shuffle=shuffle, columns=columns, **options)
         else:
             feed.set_epoch(number)
         for batch in feed:
@@ -227,7 +226,7 @@ def zarr_random(given: Specification) -> Epochs:
 OPEN: dict[str, Callable[..., Epochs]] = {
     function.__name__: function for function in (ours, memory_map, plain_read, zarr_random)
 }
-PACKAGES = {"ours": "zarr", "memory_map": "numpy", "plain_read": "numpy", "zarr_random": "zarr"}
+PACKAGES = {"ours": "duskflow", "memory_map": "numpy", "plain_read": "numpy", "zarr_random": "zarr"}
 
 
 # --- the conversation

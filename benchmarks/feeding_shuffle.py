@@ -1,4 +1,4 @@
-"""How good our shuffle is, for ``benchmarks/feeding.py``: what moves, what meets in a batch, and what training makes of it.
+"""How good our shuffle is, for ``benchmarks/feeding.py``: what moves, what meets in a batch, what training makes of it.
 
 The input is Fashion-MNIST sorted by class, the worst there is. What the shuffle costs is told with the speeds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,6 @@ def _examine(job: Job, orders: list[Order], labels: np.ndarray) -> list[dict[str
                 raise ValueError(f"{order.title}: expected every row once")
         samples = [order.ids[rows] for rows in epochs]
         mixes = [class_mix(labels[ids], feeding_data.BATCH) for ids in samples]
-        pairs = zip(samples[:-1], samples[1:], strict=True)
         found.append(
             {
                 "title": order.title,
@@ -157,7 +157,9 @@ def _examine(job: Job, orders: list[Order], labels: np.ndarray) -> list[dict[str
                 "from source": statistics.mean(map(displacement, samples)),
                 "chi-square": statistics.mean(mix[0] for mix in mixes),
                 "entropy": statistics.mean(mix[1] for mix in mixes),
-                "again together": statistics.mean(again_together(*pair, feeding_data.BATCH) for pair in pairs),
+                "again together": statistics.mean(
+                    again_together(*pair, feeding_data.BATCH) for pair in pairwise(samples)
+                ),
             }
         )
     columns = ("displaced from storage", "from the source", "chi-square of classes in a batch, by its expectation")

@@ -1,4 +1,4 @@
-"""Reviews as batches of tokens, for ``benchmarks/feeding.py``: tokens per second, and how much of a batch is padding."""
+"""Reviews as batches of tokens, for ``benchmarks/feeding.py``: tokens per second, and how much is padding."""
 
 from __future__ import annotations
 

@@ -262,9 +262,17 @@ class Batches(Iterator[Batch]):
         done = max(0, -(-(self.step - self._part) // self._parts))  # of this feed's own batches
         other._part = self._part + self._parts * ((done + worker) % workers)
         other.step = self._part + self._parts * done
+        if "_lengths" in self.__dict__:
+            other._lengths = self._lengths  # measured once, for all
         return other
 
     # What it gives
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what a batch holds."""
+        shaped = self.signature
+        return (*(["values"] if "values" in self._wanted and "values" not in shaped else []), *shaped)
 
     @property
     def signature(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
@@ -308,7 +316,13 @@ class Batches(Iterator[Batch]):
             raise StopIteration
         if self._run is None or self._holding is None or self._holding.process != os.getpid():
             self._run = self._begin(step)
-        batch = self._run.batch(step)
+        try:
+            batch = self._run.batch(step)
+        except Exception:
+            raise
+        except BaseException:  # a user's Ctrl-C: what was half done is done again
+            self._stop_run()
+            raise
         self.step = step + self._parts
         return batch
 
@@ -416,7 +430,8 @@ class Batches(Iterator[Batch]):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("dataset", "targets", "options", "epoch", "step", "_part", "_parts", "sizes")
-        return {name: self.__dict__[name] for name in (*kept, "_start", "_edges", "_wanted")}
+        kept = (*kept, "_start", "_edges", "_wanted", "_lengths")
+        return {name: self.__dict__[name] for name in kept if name in self.__dict__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -130,7 +130,7 @@ class Run:
         self._reading: list[Future[Any]] = []
         self._group: Group | None = None
         self._number = 0
-        self._fault: BaseException | None = None
+        self._fault: Exception | None = None
         self.waited = 0.0
 
     def batch(self, step: int) -> Batch:
@@ -149,7 +149,7 @@ class Run:
                 self._group, self._number = self._following(), 0
             self._number += 1
             return self._cut(self._group, self._number - 1)
-        except BaseException as error:
+        except Exception as error:
             # What failed is not made again from memory that was never filled.
             self._fault = error
             raise

@@ -197,7 +197,7 @@ def test_batches__hold_the_columns_that_were_asked_for(many, columns):
     feed = storage.batches(many, 8, columns=columns, noise=Shifted())
     whole = contents(storage.batches(many, 8, noise=Shifted()))
     assert contents(feed) == [{name: batch[name] for name in names} for batch in whole]
-    assert list(feed.signature) == names
+    assert list(feed.signature) == list(feed.columns) == names
     assert contents([feed[3]]) == [{name: whole[3][name] for name in names}]
 
 
@@ -384,6 +384,16 @@ def test_batches__a_noise_that_fails_stops_the_feed_with_its_own_error(many):
 
     with pytest.raises(ArithmeticError, match="no noise today"):
         list(storage.batches(many, 4, noise=Failing()))
+
+
+def test_batches__go_on_after_an_interruption(many, monkeypatch):
+    feed = storage.batches(many, 8, threads=0)
+    first = contents([next(feed)])
+    with monkeypatch.context() as context:
+        context.setattr("storage.feeding.held.HeldImages.gather", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            next(feed)
+    assert first + contents(feed) == contents(storage.batches(many, 8))
 
 
 # Processes and threads

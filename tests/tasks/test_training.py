@@ -16,16 +16,18 @@ import pytest
 from distributed import Event
 
 from storage.dataset import open_dataset
-from storage.feed import batches
+from storage.feeding.batches import batches
+from storage.feeding.order import EpochOrder
 from storage.layout import Layout
 from storage.plan import Plan
 from storage.shards import Shard
 from storage.versions import publish
 from storage.writer import Build, StorageError
 from tasks import networks, noise
+from tasks.networks.vocabulary import Vocabulary
 from tasks.training import submit_training, train, wait_result
 from tasks.training.artifacts import open_folder, save_arrays, save_model
-from tasks.training.data import image_epochs, text_epochs
+from tasks.training.data import image_feed, pairs, text_feed
 from tasks.training.device import prepare_device
 from tasks.training.scoring import PREDICT_BATCH, predict
 
@@ -389,36 +391,58 @@ def test_prepare_device__twice():
     assert found.startswith("GPU ") if gpus else found == "CPU"
 
 
-def test_image_epochs__targets_are_the_same_rows(images):
+def test_image_feed__targets_are_the_same_rows(images):
     clean, noisy = (open_dataset(path) for path in images.values())
-    make = image_epochs(noisy, clean, 10, 3, "train", True)
+    feed = image_feed(noisy, clean, 10, 3, "train", True)
+    feed.set_epoch(1)
+    assert len(feed) == 10
     order = {array.tobytes(): row for row, array in enumerate(noisy.read(0, 96))}
     seen = []
-    for values, target in make(1):
+    for values, target in pairs(feed):
         rows = [order[value.tobytes()] for value in values]
         np.testing.assert_allclose(target * 255, clean.take(np.array(rows)), rtol=1e-6)
         assert (values.dtype, target.dtype) == (np.uint8, np.float32)
         seen += rows
-    assert len(make(1)) == 10
     assert sorted(seen) == list(range(96))
     assert seen != sorted(seen)
 
 
-def test_image_epochs__augmented_anew_in_every_epoch(images):
+def test_image_feed__augmented_anew_in_every_epoch(images):
     clean = open_dataset(images["clean"])
     augment = noise.Sequence([noise.Shift(severity=2, vary=True), noise.Gaussian(severity=1)])
-    make = image_epochs(clean, clean, 10, 3, "train", True, augment)
+    feed = image_feed(clean, clean, 10, 3, "train", True, augment)
     seen = []
     for epoch in (0, 1):
-        feed = batches(clean, 10, seed=3, epoch=epoch)
-        for (values, target), plain in zip(make(epoch), feed, strict=True):
+        feed.set_epoch(epoch)
+        found = list(pairs(feed))
+        for (values, target), plain in zip(found, batches(clean, 10, seed=3, epoch=epoch), strict=True):
             np.testing.assert_array_equal(values, augment(plain["values"], plain["ids"], seed=3, epoch=epoch))
             np.testing.assert_allclose(target * 255, plain["values"], rtol=1e-6)
-        seen.append({value.tobytes() for values, _ in make(epoch) for value in values})
+        seen.append({value.tobytes() for values, _ in found for value in values})
     assert not seen[0] & seen[1]
-    validation = image_epochs(clean, clean, 10, 3, "validation", False, augment)
-    for (one, _), (other, _) in zip(validation(0), validation(1), strict=True):
-        np.testing.assert_array_equal(one, other)
+    validation = image_feed(clean, clean, 10, 3, "validation", False, augment)
+    one = list(pairs(validation))
+    validation.set_epoch(1)
+    for (values, _), (other, _) in zip(one, pairs(validation), strict=True):
+        np.testing.assert_array_equal(values, other)
+
+
+def test_text_feed__gives_what_the_vocabulary_gives(texts):
+    dataset = open_dataset(texts)
+    rows = dataset.rows("train")
+    written = dataset.read(rows.start, rows.stop)
+    vocabulary = Vocabulary.fit([written], 50)
+    for augment in (None, noise.WordDrop(rate=0.3)):
+        feed = text_feed(dataset, vocabulary, 6, 7, 3, "train", True, augment)
+        feed.set_epoch(2)
+        order = EpochOrder(np.array([rows.start, rows.stop]), 7, seed=3, epoch=2, version=dataset.version)
+        for step, (tokens, labels) in enumerate(pairs(feed)):
+            places = order.rows(step, step + 1)[0]
+            wanted = dataset.take(places)
+            if augment is not None:
+                wanted = augment(wanted, dataset.ids()[places], seed=3, epoch=2)
+            np.testing.assert_array_equal(tokens, vocabulary.encode(wanted, 6))
+            np.testing.assert_array_equal(labels, dataset.labels()[places])
 
 
 def test_train__augmented_images_and_texts(images, texts, tmp_path):
@@ -451,25 +475,6 @@ def test_train__a_denoiser_that_makes_its_own_noise(images, tmp_path):
 def test_networks__refuse_what_is_no_augmentation(augment, error, match):
     with pytest.raises(error, match=match):
         networks.lenet5(augment=augment)
-
-
-def test_text_epochs__every_row_once_in_an_order_of_its_own():
-    tokens, labels = np.arange(46).reshape(23, 2), np.arange(23)
-    make = text_epochs(tokens, labels, 5, seed=1, version="v", shuffle=True)
-    orders = []
-    assert [codes.tolist() for _, codes in make(0)] == [codes.tolist() for _, codes in make(0)]
-    for epoch in (0, 1):
-        for rows, codes in make(epoch):
-            np.testing.assert_array_equal(rows[:, 0], 2 * codes)
-        orders.append(np.concatenate([codes for _, codes in make(epoch)]).tolist())
-    assert sorted(orders[0]) == sorted(orders[1]) == labels.tolist()
-    assert orders[0] != orders[1]
-    other = text_epochs(tokens, labels, 5, seed=2, version="v", shuffle=True)
-    assert np.concatenate([codes for _, codes in other(0)]).tolist() != orders[0]
-    plain = text_epochs(tokens, labels, 5, seed=1, version="v", shuffle=False)
-    assert np.concatenate([codes for _, codes in plain(0)]).tolist() == labels.tolist()
-    with pytest.raises(IndexError, match="expected a batch from 0 to 4, received 5"):
-        make(0)[5]
 
 
 def test_cosine_decay__from_the_first_rate_to_zero():
