@@ -2,9 +2,9 @@
 
     python benchmarks/feeding_fit.py arrays|ours|again NETWORK BATCH FOLDER     (a process of its own, run by the above)
 
-Three ways to feed take turns, each in a process of its own with one model: arrays in memory, `storage.to_keras`, and one
-batch again and again, for which nothing has to be fetched. Turns are three epochs, of which the first is not counted:
-it traces the model, and fills what is filled ahead.
+Three ways to feed take turns, each in a process of its own with one model: arrays in memory, `storage.to_keras`, and
+one batch again and again, for which nothing has to be fetched. Turns are three epochs, of which the first is not
+counted: it traces the model, and fills what is filled ahead.
 """
 
 from __future__ import annotations
@@ -141,17 +141,19 @@ def made(kind: str, network: str, batch: int, folder: Path) -> Turn:
     clean = Specification(folder / "clean" / "specification.json")
     noisy = folder / "noisy" / "specification.json"
     given = Specification(noisy) if noisy.exists() else clean
-    feed = None
+    fed: Any = None
     options: dict[str, Any] = {}
     if kind == "ours":
         import storage
         from storage.adapters.keras import to_keras
 
-        targets = clean.dataset if given is not clean else None
-        columns = ("values", "labels" if targets is None else "targets")
-        feed = storage.batches(given.dataset, batch, columns=columns, targets=targets)
         _check(storage.batches(given.dataset, batch), given)
-        data = (to_keras(feed),)
+        if given is clean:
+            fed = to_keras(storage.batches(given.dataset, batch, columns=("values", "labels")))
+        else:
+            feed = storage.batches(given.dataset, batch, columns=("values", "targets"), targets=clean.dataset)
+            fed = to_keras(feed, targets="targets", transform=_between_0_and_1)
+        data: tuple[Any, ...] = (fed,)
     else:
         images = np.array(given.map())
         wanted = clean.labels() if given is clean else clean.map().astype(np.float32) / np.float32(255)
@@ -171,13 +173,13 @@ def made(kind: str, network: str, batch: int, folder: Path) -> Turn:
             self.waited: list[float] = []
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.before = feed.waited if feed is not None else 0.0
+            self.before = 0.0 if fed is None else fed.waited
             self.begun = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.seconds.append(time.perf_counter() - self.begun)
-            if feed is not None:
-                self.waited.append((feed.waited - self.before) / self.seconds[-1])
+            if fed is not None:
+                self.waited.append((fed.waited - self.before) / self.seconds[-1])
 
     done = 0
 
@@ -191,6 +193,11 @@ def made(kind: str, network: str, batch: int, folder: Path) -> Turn:
         return {"seconds": clock.seconds[1:], "waited": clock.waited[1:], "loss": history["loss"]}
 
     return turn
+
+
+def _between_0_and_1(batch: dict[str, Any]) -> dict[str, Any]:
+    """What the autoencoder learns to give."""
+    return {**batch, "targets": np.multiply(batch["targets"], np.float32(1 / 255), dtype=np.float32)}
 
 
 def _check(feed: Any, given: Specification) -> None:

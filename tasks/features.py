@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storage.adapters.arrays import lazy_rows
 from storage.dataset import Dataset, open_dataset
 
 if TYPE_CHECKING:
@@ -172,11 +173,4 @@ def _array(
     name: str,
 ) -> Any:
     """Make a Dask array whose blocks are ``read(path, start, stop)``; only the path travels."""
-    import dask.array as da
-    from dask._task_spec import Task
-    from dask.base import tokenize
-
-    path = dataset.path
-    stem = f"read {name}".replace("-", "_") + "-" + tokenize(read, path, dataset.version, bounds)
-    graph = {(stem, i, 0): Task((stem, i, 0), read, path, low, high) for i, (low, high) in enumerate(bounds)}
-    return da.Array(graph, stem, (tuple(lengths), (columns,)), dtype=np.float32)
+    return lazy_rows(read, dataset, bounds, (columns,), np.dtype(np.float32), f"read {name}", lengths)

@@ -62,9 +62,7 @@ class JaxBatches(Iterator[dict[str, Any]]):
     feed : Batches
     """
 
-    def __init__(
-        self, feed: Batches, columns: Sequence[str] | None = None, device: Any = None, ahead: int = 0
-    ) -> None:
+    def __init__(self, feed: Batches, columns: Sequence[str] | None = None, device: Any = None, ahead: int = 0) -> None:
         self.feed = feed
         self._names, self._device = column_names(feed, columns), device
         self._spread = isinstance(device, jax.sharding.Sharding) and not device.is_fully_addressable

@@ -11,7 +11,7 @@ import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from storage.adapters.naming import column_names
-from storage.adapters.passes import Passes, Place
+from storage.adapters.passes import Pass, Passes
 from storage.feeding.batches import Batches
 from storage.feeding.running import Batch
 
@@ -100,16 +100,16 @@ class KerasBatches(DataAdapter):
     ) -> None:
         self.feed = feed
         self.waited = 0.0
+        if weights is not None and targets is None:
+            raise ValueError(f"expected targets for weights={weights!r}, received None; name the column of targets")
         self._inputs = inputs if isinstance(inputs, str) else tuple(inputs)
         self._others = tuple(name for name in (targets, weights) if name is not None)
-        self._padded = targets is None and weights is not None
         self._transform = transform
         if transform is None:
             column_names(feed, self._names)
         # Keras asks once per fit, and stops every epoch there, so it cannot be what is left of the first epoch.
         self._steps = len(feed)
         self._passes = Passes(feed, self._steps)
-        self._trained: Place | None = None
         self._filter: Any = None
         self.callback = _Callback(self)
 
@@ -131,10 +131,11 @@ class KerasBatches(DataAdapter):
 
         Without `callback`, JAX on a GPU is one batch ahead of it.
         """
-        if self._trained is None:
+        current = self._passes.current
+        trained = self.callback.trained(current)
+        if current is None or trained is None:
             return self.feed.state_dict()
-        epoch, step = self._trained
-        return {**self.feed.state_dict(step), "epoch": epoch}
+        return self.feed.state_dict(self.feed.step - current.given + trained)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken: ``fit(initial_epoch=state["epoch"])``.
@@ -146,7 +147,6 @@ class KerasBatches(DataAdapter):
         """
         self.feed.load_state_dict(state)
         self._passes.move(self.feed.epoch, self.feed.step)
-        self._trained = None
 
     # What Keras asks for
 
@@ -206,24 +206,28 @@ class KerasBatches(DataAdapter):
             if self._transform is not None:
                 batch = self._transform(batch)
             if missing := [name for name in self._names if name not in batch]:
-                raise ValueError(f"expected columns {list(self._names)}, received {list(batch)}; name others than {missing}")
+                raise ValueError(
+                    f"expected columns {list(self._names)}, received {list(batch)}; name others than {missing}"
+                )
             found = {name: batch[name] if convert is None else convert(batch[name]) for name in self._names}
         finally:
             self.waited += time.perf_counter() - begun
         inputs = found[self._inputs] if isinstance(self._inputs, str) else {name: found[name] for name in self._inputs}
         others = [found[name] for name in self._others]
-        return (inputs, None, *others) if self._padded else (inputs, *others)
+        return (inputs, *others)
 
     def _begin_epoch(self, epoch: int) -> None:
         """Read Keras' epoch next."""
         at, step = self._passes.start
+        if step == len(self.feed):
+            at, step = at + 1, 0
         if at != epoch and step:
             raise ValueError(
                 f"expected fit with initial_epoch={at}, where the feed stands at batch {step}, received epoch {epoch}; or "
                 f"call set_epoch({epoch}) of the feed to begin there"
             )
-        if at != epoch:
-            self._passes.move(epoch)
+        # Also back to where it was before Keras looked at the first batch, to build a model.
+        self._passes.move(epoch, step)
 
 
 class _Iterable:
@@ -268,13 +272,23 @@ class _Callback(keras.callbacks.Callback):
     def __init__(self, data: KerasBatches) -> None:
         super().__init__()
         self._data = data
-        self._begun = (0, 0)
-        self._batch = -1
+        self._counted: Pass | None = None
+        self._count = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Go to the epoch, unless Keras' epochs are parts of the feed's by ``steps_per_epoch``."""
+        """Go to the epoch, unless Keras' epochs are parts of the feed's, by ``fit(steps_per_epoch=)``."""
         if self.params["steps"] == len(self._data):
             self._data._begin_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count."""
+        """Count. Not by `batch`, which is the first or the last of an execution, as the version of Keras will have it."""
+        current = self._data._passes.current
+        if current is not self._counted:
+            self._counted, self._count = current, 0
+        self._count += self.model.steps_per_execution
+
+    def trained(self, current: Pass | None) -> int | None:
+        """Batches of an iteration that the model was trained on; None if it was not seen."""
+        if current is None or current is not self._counted:
+            return None
+        return min(self._count, current.given)

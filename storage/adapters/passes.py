@@ -34,6 +34,11 @@ class Passes:
         self._done = False
 
     @property
+    def current(self) -> Pass | None:
+        """The iteration that took the feed to where it is; None if nobody iterated, or the feed was moved."""
+        return self._current if (self.feed.epoch, self.feed.step) == self._left else None
+
+    @property
     def start(self) -> Place:
         """Epoch and step where the next iteration begins."""
         place = self.feed.epoch, self.feed.step

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from tasks.training.data import MakeEpoch
+from storage.adapters.keras import KerasBatches, to_keras
+from storage.feeding.batches import Batches
+from tasks.training.data import as_pair
 
 Report = Callable[[dict[str, Any]], Any]
 
@@ -22,9 +25,11 @@ class Fitted:
     """``loss`` and the metrics of every epoch, those on the validation split under ``val_...``."""
     best_epoch: int
     """Counted from 1: the epoch that the weights are of."""
+    waited: float
+    """Share of the time that the fit waited for data."""
 
 
-def fit(model: keras.Model, network: Any, train: MakeEpoch, validation: MakeEpoch | None, report: Report) -> Fitted:
+def fit(model: keras.Model, network: Any, train: Batches, validation: Batches | None, report: Report) -> Fitted:
     """Fit a compiled model in place.
 
     Parameters
@@ -32,8 +37,8 @@ def fit(model: keras.Model, network: Any, train: MakeEpoch, validation: MakeEpoc
     model : keras.Model
     network : Network
         Gives the number of epochs, patience, learning rate and schedule.
-    train, validation : callable
-        Make the batches of an epoch, by its number. Without validation all epochs are trained.
+    train, validation : Batches
+        Of columns ``values`` and ``labels``, or ``targets``. Without validation all epochs are trained.
     report : callable
         Called after each epoch with ``{"epoch": 1, "epochs": 5, "logs": {"loss": 0.3, ...}}``.
 
@@ -41,64 +46,29 @@ def fit(model: keras.Model, network: Any, train: MakeEpoch, validation: MakeEpoc
     ------
     ArithmeticError
         If the loss is no finite number.
+    StorageError
+        If a shard is missing or damaged.
     """
-    feed = Feed(train)
-    held = Feed(validation) if validation else None
-    callbacks: list[Any] = [EpochStart(feed), EpochEnd(network, report)]
+    data = _data(train)
+    held = _data(validation) if validation else None
+    callbacks: list[Any] = [data.callback, EpochEnd(network, report)]
     if getattr(network, "schedule", "constant") == "cosine":
-        callbacks.append(CosineDecay(float(network.learning_rate), network.epochs, len(feed)))
+        callbacks.append(CosineDecay(float(network.learning_rate), network.epochs, len(data)))
     patience = getattr(network, "patience", None) if held else None
     if patience is not None:
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
-    try:
-        # shuffle=False: the feed has its own order; Keras would shuffle the batches by Python's global `random`.
-        history = model.fit(
-            feed, validation_data=held, epochs=network.epochs, callbacks=callbacks, shuffle=False, verbose=0
-        ).history
-    except Exception as error:
-        # Keras reports a batch that could not be read as a failure of its own, the cause hidden in a long text.
-        cause = feed.error or (held.error if held else None)
-        if cause is None:
-            raise
-        raise cause from error
+    begun = time.perf_counter()
+    history = model.fit(data, validation_data=held, epochs=network.epochs, callbacks=callbacks, verbose=0).history
+    seconds = time.perf_counter() - begun
     curves = {name: [float(value) for value in values] for name, values in history.items()}
     losses = curves["val_loss"] if patience is not None else []
-    return Fitted(curves, losses.index(min(losses)) + 1 if losses else len(curves["loss"]))
+    waited = (data.waited + (held.waited if held else 0.0)) / seconds
+    return Fitted(curves, losses.index(min(losses)) + 1 if losses else len(curves["loss"]), waited)
 
 
-class Feed(keras.utils.PyDataset):
-    """The batches of one epoch after the other: the one form that all backends of Keras read."""
-
-    def __init__(self, make: MakeEpoch) -> None:
-        super().__init__()
-        self.make = make
-        self.error: Exception | None = None
-        self.start(0)
-
-    def start(self, epoch: int) -> None:
-        """Read the batches of this epoch from now on."""
-        self.epoch = self.make(epoch)
-
-    def __len__(self) -> int:
-        return len(self.epoch)
-
-    def __getitem__(self, step: int) -> Any:
-        try:
-            return self.epoch[step]
-        except Exception as error:
-            self.error = error
-            raise
-
-
-class EpochStart(keras.callbacks.Callback):
-    """Give each epoch its own order. Keras' number of the epoch counts, so that a continued fit goes on in order."""
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
-        self.feed = feed
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.feed.start(epoch)
+def _data(feed: Batches) -> KerasBatches:
+    targets = "targets" if "targets" in feed.columns else "labels"
+    return to_keras(feed, targets=targets, transform=as_pair if targets == "targets" else None)
 
 
 class EpochEnd(keras.callbacks.Callback):

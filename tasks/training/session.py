@@ -104,6 +104,7 @@ def train(
         "task": network.task,
         "trained_on": material.trained_on,
         "fit_seconds": seconds,
+        "waited_for_data": fitted.waited,
         "fit_rows": rows.stop - rows.start,
         "parameters": int(model.count_params()),
         "device": device,

@@ -400,27 +400,27 @@ def test_batches__go_on_after_an_interruption(many, monkeypatch):
 
 
 def test_close__ends_the_threads_and_iterating_goes_on_where_it_was(many):
-    whole = contents(storage.batches(many, 8))
-    before = threading.active_count()
-    feed = storage.batches(many, 8, threads=2, noise=None, window=40 * SAMPLE, memory=120 * SAMPLE)
+    before = set(threading.enumerate())
+    feed = storage.batches(many, 8, threads=2, window=40 * SAMPLE, memory=120 * SAMPLE)
     first = contents([next(feed)])
-    assert threading.active_count() > before
+    started = set(threading.enumerate()) - before
+    assert started
     feed.close()
-    assert threading.active_count() == before
-    again = contents(storage.batches(many, 8, window=40 * SAMPLE))
-    assert first + contents(feed) == again != whole
+    assert not any(thread.is_alive() for thread in started)
+    assert first + contents(feed) == contents(storage.batches(many, 8, window=40 * SAMPLE))
 
 
 def test_batches__that_are_dropped_leave_no_threads(many):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     feed = storage.batches(many, 8, threads=2)
     next(feed)
+    started = set(threading.enumerate()) - before
+    assert started
     del feed
     gc.collect()
-    for thread in threading.enumerate():
-        if thread.name.startswith("duskflow"):
-            thread.join(timeout=10)
-    assert threading.active_count() <= before
+    for thread in started:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def test_batches__can_be_pickled_in_the_middle(many):
