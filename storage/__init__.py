@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storage.adapters.arrays import to_dask, to_xarray
+    from storage.adapters.jax import to_jax
+    from storage.adapters.keras import to_keras
+    from storage.adapters.tensorflow import to_tensorflow
+    from storage.adapters.torch import to_torch
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
     from storage.feeding.batches import Batches, batches
@@ -26,6 +31,12 @@ _HOME = {
     "verify": "storage.verification",
     "StorageError": "storage.errors",
     "tag": "storage.versions",
+    "to_dask": "storage.adapters.arrays",
+    "to_jax": "storage.adapters.jax",
+    "to_keras": "storage.adapters.keras",
+    "to_tensorflow": "storage.adapters.tensorflow",
+    "to_torch": "storage.adapters.torch",
+    "to_xarray": "storage.adapters.arrays",
     "untag": "storage.versions",
 }
 __all__ = [
@@ -39,6 +50,12 @@ __all__ = [
     "open_dataset",
     "prune",
     "tag",
+    "to_dask",
+    "to_jax",
+    "to_keras",
+    "to_tensorflow",
+    "to_torch",
+    "to_xarray",
     "untag",
     "verify",
 ]

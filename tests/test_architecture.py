@@ -17,14 +17,18 @@ FILES = sorted(file.relative_to(ROOT) for layer in LAYERS for file in (ROOT / la
 
 OWNERS = {
     "zarr": ("storage",),
-    "keras": ("tasks/networks", "tasks/training"),
-    "tensorflow": ("tasks/networks", "tasks/training"),
+    "keras": ("tasks/networks", "tasks/training", "storage/adapters"),
+    "tensorflow": ("tasks/networks", "tasks/training", "storage/adapters"),
+    "torch": ("tasks/training", "storage/adapters"),
+    "jax": ("tasks/training", "storage/adapters"),
 }
 """Who may import what: a folder, or the beginning of a file's name."""
 
 HEAVY = {
     "keras",
     "tensorflow",
+    "torch",
+    "jax",
     "sklearn",
     "scipy",
     "pandas",

@@ -93,7 +93,7 @@ def to_xarray(dataset: Dataset | str | Path, split: str | None = None, *, verify
 
 
 def lazy_rows(
-    read: Callable[..., np.ndarray],
+    read: Callable[..., Any],
     dataset: Dataset,
     bounds: Sequence[tuple[int, int]],
     shape: tuple[int, ...],

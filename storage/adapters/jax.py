@@ -28,9 +28,9 @@ def to_jax(feed: Batches, columns: Sequence[str] | None = None, device: Any = No
                 ...
                 checkpoint = batches.state_dict()
 
-    Copies: on a CPU none of a batch that begins on 64 bytes, as all do that are not made ahead by threads: the array lies
-    in the feed's memory, which is used again only once neither the array, nor what is computed from it, needs it. Of
-    others one, by JAX. To a GPU or TPU one, by the transfer.
+    Copies: on a CPU none of a batch that begins on 64 bytes, as all do that are not made ahead by threads: the array
+    lies in the feed's memory, which is used again only once neither the array, nor what is computed from it, needs it.
+    Of others one, by JAX. To a GPU or TPU one, by the transfer.
 
     JAX keeps whole numbers as int32 unless ``jax_enable_x64`` is set, so ``labels``, ``ids`` and ``rows`` become int32.
 
@@ -44,8 +44,8 @@ def to_jax(feed: Batches, columns: Sequence[str] | None = None, device: Any = No
         Where the arrays go; by default to JAX's default device. A sharding over the devices of several processes joins
         the parts of a batch that each process has as a rank (``rank=jax.process_index(), ranks=jax.process_count()``).
     ahead : int
-        Batches that are on their way to the device before they are asked for. JAX does not wait for its computations, so
-        0 is enough unless each step's result is looked at before the next batch is asked for.
+        Batches that are on their way to the device before they are asked for. JAX does not wait for its computations,
+        so 0 is enough unless each step's result is looked at before the next batch is asked for.
 
     Returns
     -------
@@ -150,6 +150,6 @@ def _refuse_large(name: str, values: np.ndarray) -> None:
     """JAX would cut off the upper half of a number without a word."""
     if values.dtype == np.int64 and values.size and (values.max() > _INT32.max or values.min() < _INT32.min):
         raise ValueError(
-            f"expected {name} that fit into int32, received {values.max():,}; set jax_enable_x64, or leave {name} out of "
-            "columns"
+            f"expected {name} that fit into int32, received {values.max():,}; set jax_enable_x64, or leave {name} out "
+            "of columns"
         )

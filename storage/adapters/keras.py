@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from storage.adapters.naming import column_names
@@ -170,7 +171,12 @@ class KerasBatches(DataAdapter):
 
     def get_torch_dataloader(self) -> Any:
         """Epochs of tensors, one for each time it is iterated over."""
-        return _Iterable(self, keras.ops.convert_to_tensor)
+        import torch
+
+        def convert(values: Any) -> Any:
+            return keras.ops.convert_to_tensor(torch.from_numpy(np.require(values, requirements="CW")))
+
+        return _Iterable(self, convert)
 
     def get_tf_dataset(self) -> Any:
         """Epochs of tensors, one for each time it is iterated over."""
@@ -238,10 +244,13 @@ class _Iterable:
 
     @property
     def element_spec(self) -> Any:
-        """What `tf.distribute` asks for first."""
+        """What `tf.distribute` asks a dataset for."""
         raise ValueError(
-            "expected a model without tf.distribute's strategies, received one with; give fit to_tensorflow(feed).map(...)"
+            "expected a model without a strategy of tf.distribute, received one with; give fit a `tf.data.Dataset`, which "
+            "to_tensorflow makes"
         )
+
+    _variant_tensor = element_spec
 
     def __iter__(self) -> Iterator[Any]:
         return _Iteration(self._owner, self._convert, self._end)

@@ -9,17 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from storage.adapters.naming import column_names, pick
-from storage.adapters.passes import Passes
 from storage.feeding.batches import Batches
 from storage.feeding.memory import ALIGNMENT, aligned
-from storage.feeding.options import COLUMNS
+from storage.feeding.running import Batch
 
 
 def to_tensorflow(feed: Batches, columns: Sequence[str] | None = None) -> tf.data.Dataset:
     """Give the batches of a feed to `tf.data`.
 
-    An element is a whole batch, and an iteration is one epoch, or what is left of it after `Batches.load_state_dict`;
-    the next iteration reads the next epoch::
+    An element is a whole batch. An iteration begins where the feed is, and ends with its epoch; where nothing is left of
+    that, it reads the next one::
 
         feed = storage.batches("runs/digits/datasets/clean", 256)
         dataset = to_tensorflow(feed).map(lambda batch: (batch["values"], batch["labels"])).prefetch(2)
@@ -28,11 +27,12 @@ def to_tensorflow(feed: Batches, columns: Sequence[str] | None = None) -> tf.dat
                 ...
                 checkpoint = feed.state_dict(step)
 
-    `tf.data` takes batches ahead of their use, so count those that were used, as above: what `Batches.state_dict` says by
-    itself is too much. An iteration that is given up is begun again by the next one; of two at a time, the earlier fails.
+    `tf.data` takes batches ahead of their use, so count those that were used, as above: what `Batches.state_dict` says
+    by itself is too much. For the same reason, after an iteration that was given up, say by `Batches.set_epoch` or
+    `Batches.load_state_dict` where the next begins.
 
-    Copies: none of batches that begin on 64 bytes, as all do that are not made ahead by threads; tensors lie in the feed's
-    memory, which is used again only when they are gone. One of others, into the tensor.
+    Copies: none of batches that begin on 64 bytes, as all do that are not made ahead by threads; tensors lie in the
+    feed's memory, which is used again only when they are gone. One of others, into the tensor.
 
     The number of elements is unknown to `tf.data`, because a first epoch may be shorter. Where it must be known, and the
     feed stands at the beginning of an epoch: ``dataset.apply(tf.data.experimental.assert_cardinality(len(feed)))``.
@@ -58,17 +58,35 @@ def to_tensorflow(feed: Batches, columns: Sequence[str] | None = None) -> tf.dat
     tf.errors.OpError
         While iterating: if a batch could not be read; its text tells what the feed raised.
     """
-    names = column_names(feed, columns) or _all_columns(feed)
-    passes = Passes(feed)
+    names = column_names(feed, columns) or feed.columns
 
     def batches() -> Iterator[dict[str, Any]]:
-        for batch in passes:
+        for batch in _epoch(feed):
             yield {name: _as_array(values) for name, values in pick(batch, names).items()}
+            del batch  # its memory is TensorFlow's alone
 
     dataset = tf.data.Dataset.from_generator(batches, output_signature=_specs(feed, names))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
+
+
+def _epoch(feed: Batches) -> Iterator[Batch]:
+    """What is left of the feed's epoch, or the next epoch if nothing is."""
+    batch = next(feed, None)
+    if batch is None and feed.step:
+        feed.set_epoch(feed.epoch + 1)
+        batch = next(feed, None)
+    while batch is not None:
+        place = feed.epoch, feed.step
+        yield batch
+        del batch
+        if (feed.epoch, feed.step) != place:
+            raise RuntimeError(
+                f"expected a feed at epoch {place[0]}, step {place[1]}, found it moved; end one iteration before the next "
+                "begins, or make a feed for each"
+            )
+        batch = next(feed, None)
 
 
 def tensor(values: Any) -> tf.Tensor:
@@ -92,12 +110,6 @@ def _as_array(values: Any) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     return np.array([text.encode("utf-8", "surrogatepass") for text in values], object)
-
-
-def _all_columns(feed: Batches) -> tuple[str, ...]:
-    """Columns of the feed's batches, those among them that are lists of texts."""
-    texts = {"values", "targets"} & set(feed.options.columns or COLUMNS)
-    return tuple({**feed.signature, **dict.fromkeys(texts - (set() if feed.targets else {"targets"}))})
 
 
 def _specs(feed: Batches, names: Sequence[str]) -> dict[str, tf.TensorSpec]:

@@ -33,15 +33,16 @@ def to_torch(feed: Batches, columns: Sequence[str] | None = None, transform: Tra
                 ...
                 checkpoint = dataset.state_dict(step)
 
-    ``rank`` and ``ranks`` are those of `torch.distributed` (``get_rank()``, ``get_world_size()``); no sampler is needed.
+    ``rank`` and ``ranks`` are those of `torch.distributed` (``get_rank()``, ``get_world_size()``); no sampler is
+    needed.
 
     Copies: none from the feed's gather to the tensor, whose memory is used again only once neither the tensor nor a
     view of it is alive. Worker processes copy once, into shared memory; ``pin_memory`` copies once more.
 
-    The feed reads and decodes in threads of its own, so ``num_workers=0`` is fastest unless `transform` or a noise keeps
-    Python busy. Each of n workers makes every n-th batch, and a loader takes them by turns: the batches and their order
-    are the same for any number of workers. Each holds samples for itself, up to `Batches.memory`. Workers may be forked or
-    spawned; those of a dataset in an object store must be spawned.
+    The feed reads and decodes in threads of its own, so ``num_workers=0`` is fastest unless `transform` or a noise
+    keeps Python busy. Each of n workers makes every n-th batch, and a loader takes them by turns: the batches and their
+    order are the same for any number of workers. Each holds samples for itself, up to `Batches.memory`. Workers may be
+    forked or spawned; those of a dataset in an object store must be spawned.
 
     Parameters
     ----------
@@ -64,8 +65,9 @@ def to_torch(feed: Batches, columns: Sequence[str] | None = None, transform: Tra
 class TorchBatches(IterableDataset):
     """Batches as dicts of tensors; see `to_torch`. Texts are lists of str.
 
-    Every iteration is one epoch, or what is left of it after `load_state_dict`. Like PyTorch's ``DistributedSampler`` it
-    begins at the same place each time until `set_epoch` is called: the process that trains does not see what workers do.
+    Every iteration is one epoch, or what is left of it after `load_state_dict`. Like PyTorch's ``DistributedSampler``
+    it begins at the same place each time until `set_epoch` is called: the process that trains does not see what workers
+    do.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ class TorchBatches(IterableDataset):
         # Of the last change: its number, epoch and step. Workers that live on from one iteration to the next hold a
         # copy of this object, and learn of changes here.
         self._shared = torch.tensor([0, self._epoch, self._step]).share_memory_()
-        self._begun = False
+        self._begun_in: int | None = None
         self._own: Batches | None = None
         self._process = os.getpid()
 
@@ -122,7 +124,7 @@ class TorchBatches(IterableDataset):
             # For torchdata's StatefulDataLoader, which also keeps the iterator's state: the worker's share of the
             # batches depends on where all workers began.
             return {**self.feed.state_dict(self._step), "epoch": self._epoch}
-        if not self._begun:
+        if self._begun_in != os.getpid():
             raise ValueError(
                 "expected step=, the batches of the epoch that training has had, received none; this process has given "
                 "no batch, and worker processes give more than were used"
@@ -155,8 +157,8 @@ class TorchBatches(IterableDataset):
             self._refuse_fork()
             self._learn()
             feed = self._share(worker.id, worker.num_workers)
-        self._begun = True
-        return _Iteration(feed, self._convert, len(self.feed))
+        self._begun_in = os.getpid()
+        return _Iteration(feed, self._convert, worker.num_workers if worker else 1)
 
     def _refuse_fork(self) -> None:
         """Say what is wrong where a worker would wait forever: obstore's threads do not survive a fork."""
@@ -173,11 +175,11 @@ class TorchBatches(IterableDataset):
         Not for its first: it was born with the place, and by now the training may have set that of the next iteration.
         """
         changes, epoch, step = self._shared.tolist()
-        if self._begun and changes != self._changes:
+        if self._begun_in == os.getpid() and changes != self._changes:
             self._changes, self._epoch, self._step = changes, epoch, step
 
     def _share(self, worker: int, workers: int) -> Batches:
-        """A worker's part of the feed; kept with the samples in its memory for other epochs, which begin with batch 0."""
+        """A worker's part of the feed. One from batch 0 on is kept for other epochs, with the samples in its memory."""
         if self._own is not None and self._step == 0:
             self._own.set_epoch(self._epoch)
             return self._own
@@ -205,9 +207,10 @@ class TorchBatches(IterableDataset):
 class _Iteration(Iterator[Any]):
     """One pass; its state is what torchdata's StatefulDataLoader keeps of each worker."""
 
-    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any], steps: int) -> None:
-        self._feed, self._convert, self._steps = feed, convert, steps
+    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any], workers: int) -> None:
+        self._feed, self._convert, self._workers = feed, convert, workers
         self._place = feed.epoch, feed.step
+        self._given = False
 
     def __next__(self) -> Any:
         if (self._feed.epoch, self._feed.step) != self._place:
@@ -217,15 +220,17 @@ class _Iteration(Iterator[Any]):
             )
         batch = next(self._feed)
         self._place = self._feed.epoch, self._feed.step
+        self._given = True
         return self._convert(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        # The next of a worker's batches may lie past the epoch's last.
-        return self._feed.state_dict(min(self._feed.step, self._steps))
+        # After the batch that was given, not at the worker's next, which may lie past the end of the epoch.
+        return self._feed.state_dict(self._feed.step - (self._workers - 1 if self._given else 0))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._feed.load_state_dict(state)
         self._place = self._feed.epoch, self._feed.step
+        self._given = False
 
 
 def _place(feed: Batches, epoch: int, step: int) -> None:

@@ -429,8 +429,8 @@ class Batches(Iterator[Batch]):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("dataset", "targets", "options", "epoch", "step", "_part", "_parts", "sizes")
-        kept = (*kept, "_start", "_edges", "_wanted", "_lengths")
+        kept = ["dataset", "targets", "options", "epoch", "step", "sizes"]
+        kept += ["_part", "_parts", "_start", "_edges", "_wanted", "_lengths"]
         return {name: self.__dict__[name] for name in kept if name in self.__dict__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import contextmanager
 
 import dask
 import dask.array
@@ -17,14 +18,15 @@ from storage.adapters.arrays import to_dask, to_xarray
 SPLITS = [None, "train", "validation", "test"]
 
 
-@pytest.fixture
-def lazy():
-    """While it is used, computing anything is an error."""
+@contextmanager
+def nothing_computed():
+    """Computing anything is an error."""
 
     def refuse(*arguments, **options):
         raise AssertionError("something was computed")
 
-    return dask.config.set(scheduler=refuse)
+    with dask.config.set(scheduler=refuse):
+        yield
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def appended(builds_at, commit, tmp_path):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_to_dask__images_by_shards(images, split, lazy):
-    with lazy:
+def test_to_dask__images_by_shards(images, split):
+    with nothing_computed():
         found = to_dask(images, split)
     rows = slice(0, 50) if split is None else images.rows(split)
     for name, wanted in (
@@ -62,8 +64,8 @@ def test_to_dask__images_by_shards(images, split, lazy):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_to_dask__texts_as_a_bag(texts, split, lazy):
-    with lazy:
+def test_to_dask__texts_as_a_bag(texts, split):
+    with nothing_computed():
         found = to_dask(texts, split)
     rows = slice(0, 50) if split is None else texts.rows(split)
     assert found["values"].compute(scheduler="threads") == texts.read(rows.start, rows.stop)
@@ -115,6 +117,11 @@ def test_to_dask__the_same_data_has_the_same_keys(images, texts):
     assert to_dask(images, verify=True)["values"].name not in names
 
 
+def test_nothing_computed__sees_a_computation(images):
+    with nothing_computed(), pytest.raises(AssertionError, match="something was computed"):
+        to_dask(images)["ids"].compute()
+
+
 def test_to_dask__travels_without_data(images):
     found = pickle.loads(pickle.dumps(to_dask(images, "test")["values"]))
     np.testing.assert_array_equal(found.compute(), images.read(40, 50))
@@ -128,9 +135,9 @@ def test_arrays__of_a_split_that_is_not_there(images, make):
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("parts", [1, 2])
-def test_to_xarray__is_what_zarr_gives(images, appended, split, parts, lazy):
+def test_to_xarray__is_what_zarr_gives(images, appended, split, parts):
     data = images if parts == 1 else appended("images")
-    with lazy:
+    with nothing_computed():
         found = to_xarray(data.path, split)
     whole = data.xarray().load()
     wanted = whole if split is None else whole.isel(sample=data.rows(split))
@@ -138,8 +145,8 @@ def test_to_xarray__is_what_zarr_gives(images, appended, split, parts, lazy):
     xarray.testing.assert_identical(found.compute(), wanted)
 
 
-def test_to_xarray__of_texts(texts, lazy):
-    with lazy:
+def test_to_xarray__of_texts(texts):
+    with nothing_computed():
         opened = to_xarray(texts, "test")
     values, offsets = opened["values"].values.tobytes(), opened.offsets.values
     assert [values[low:high].decode() for low, high in offsets] == texts.read(40, 50)

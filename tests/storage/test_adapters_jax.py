@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from storage.feeding.memory import Buffers
 jax = pytest.importorskip("jax", reason="needs JAX")
 
 from storage.adapters.jax import to_jax  # noqa: E402
-
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +149,7 @@ for batch in to_jax(storage.batches(path, 8, rank=rank, ranks=2, drop_last=True)
 def test_to_jax__joins_the_parts_of_several_processes(images):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:{}".format(free.getsockname()[1])
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-c", RANK, images.path]
     ranks = [
         subprocess.Popen(

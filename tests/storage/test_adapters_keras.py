@@ -35,7 +35,7 @@ class Last(keras.metrics.Metric):
         self.value.assign(keras.ops.sum(keras.ops.cast(y_true, "float32")))
 
     def result(self):
-        return self.value
+        return self.value * 1
 
 
 class Trained(keras.callbacks.Callback):
@@ -113,7 +113,7 @@ def test_callback__reads_the_epoch_of_keras_number(images):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("execution", [1, 3])
+@pytest.mark.parametrize("execution", [1] if BACKEND == "torch" else [1, 3])
 def test_state_dict__after_each_batch_goes_on_there(images, tied, execution):
     feed = storage.batches(images, 8, epoch=1)
     data = to_keras(storage.batches(images, 8, epoch=1), targets="ids")
@@ -190,30 +190,26 @@ def test_fit__an_epoch_that_was_stopped_is_begun_again(images):
     assert fit(data, model=model).sums == {0: sums(feed, 0)}
 
 
-def test_fit__epochs_of_packed_rows_differ_in_length(builds_at, commit, tmp_path):
-    rng = np.random.default_rng(0)
-    data = commit(builds_at["texts"](tmp_path / "packed", ["x" * n for n in rng.integers(1, 12, 100)], 29))
-    sequences = storage.Sequences(None, 12, "pack")
+def shorten(texts, ids, *, seed, epoch):
+    """A noise that cuts off more in some epochs."""
+    return [text[: len(text) * (3 - epoch % 3) // 3] for text in texts]
 
-    def feed():
-        return storage.batches(data, 3, sequences=sequences)
 
-    lengths, plain = [], feed()
-    for epoch in range(8):
-        plain.set_epoch(epoch)
-        lengths.append(len(plain))
-    assert len(set(lengths)) > 1
-    batches = to_keras(feed(), targets=None, transform=lambda batch: batch)
-    for epoch in range(8):
-        batches.on_epoch_begin()
-        rows = []
-        for _, (values,) in zip(range(len(batches)), batches.get_numpy_iterator(), strict=False):
-            rows.append(values)
-        batches.on_epoch_end()
-        plain.set_epoch(epoch)
-        for found, wanted in zip(rows, plain, strict=False):
-            np.testing.assert_array_equal(found, wanted["values"])
-        assert len(rows) == min(lengths[0], lengths[epoch])
+def test_fit__epochs_of_packed_rows_differ_in_length(texts):
+    def feed(epoch=0):
+        sequences = storage.Sequences(None, 12, "pack")
+        return storage.batches(texts, 4, epoch=epoch, sequences=sequences, noise=shorten)
+
+    lengths = [len(feed(epoch)) for epoch in range(3)]
+    assert lengths[0] > lengths[1] > lengths[2]
+    for first, tied in ((0, True), (0, False), (1, True)):
+        tokens = keras.Input((12,), dtype="int32")
+        model = keras.Model(tokens, keras.layers.Dense(1)(keras.layers.Rescaling(1.0)(tokens)))
+        model.compile(loss="mse", metrics=[Last()])
+        data = to_keras(feed(first), targets="sum", transform=lambda batch: batch | {"sum": batch["values"].sum(1)})
+        found = fit(data, callbacks=[data.callback] if tied else [], model=model, initial_epoch=first, epochs=5).sums
+        for epoch, seen in found.items():
+            assert seen == [int(batch["values"].sum()) for batch in feed(epoch)][: lengths[first]]
 
 
 @pytest.fixture
@@ -256,7 +252,7 @@ def test_fit__what_transform_raises_comes_out_as_it_is(images):
 
 def test_evaluate__and_predict_read_an_epoch_each(images):
     feed = storage.batches(images, 8, shuffle=False, split="test")
-    model, values = small(), images.take(np.arange(*images.splits["test"]))
+    model, values = small(), images.take(np.arange(40, 50))
     data = to_keras(storage.batches(images, 8, shuffle=False, split="test"), targets="ids")
     for _ in range(2):
         found = model.predict(data, verbose=0)
@@ -361,7 +357,7 @@ def test_to_keras__under_a_strategy_says_what_to_do(images):
 
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = small()
-    with pytest.raises(ValueError, match=r"expected a model without tf\.distribute's strategies, received one with; "):
+    with pytest.raises(ValueError, match="expected a model without a strategy of tf.distribute, received one"):
         fit(to_keras(storage.batches(images, 8), targets="ids"), model=model)
 
 

@@ -155,6 +155,7 @@ def test_set_epoch__reaches_the_workers(images, workers, persistent):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_set_epoch__while_an_epoch_runs_is_for_the_next(images, persistent):
     dataset = to_torch(storage.batches(images, 4))
+    next(iter(load(dataset)))  # this process had an iteration, too
     loader = load(dataset, 2, persistent_workers=persistent)
     epoch = iter(loader)
     dataset.set_epoch(5)  # before either worker has begun, maybe
