@@ -7,12 +7,13 @@ TESTS ?=
 EXTRAS = tensorflow,samples,object-store,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run test test-frameworks lint bench clean
 
 help:
 	@echo "make setup   the environment only, in .venv"
 	@echo "make run     sample images and reviews through everything; ends with the report's path"
 	@echo "make test    lint, then the tests"
+	@echo "make test-frameworks   the tests of batches for PyTorch and JAX, in an environment of their own"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the figures that the README claims"
 	@echo "make clean   remove .venv and what tools leave behind; runs/ stays"
@@ -45,6 +46,20 @@ lint: setup
 test: lint
 	.venv/bin/python -m pytest $(TESTS)
 
+# One after the other: PyTorch's tests fork, which JAX's threads do not survive.
+test-frameworks: .venv-frameworks/.stamp
+	.venv-frameworks/bin/python -m pytest tests/storage/test_adapters_torch.py
+	.venv-frameworks/bin/python -m pytest tests/storage/test_adapters_jax.py
+
+# PyTorch and JAX, over the packages of .venv.
+.venv-frameworks/.stamp: .venv/.stamp constraints.txt
+	@echo "setting up .venv-frameworks (PyTorch and JAX)"
+	@.venv/bin/python -m venv .venv-frameworks
+	@.venv/bin/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
+	  > "$$(.venv-frameworks/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/under.pth"
+	@.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check torch jax torchdata --constraint constraints.txt
+	@touch .venv-frameworks/.stamp
+
 bench: setup
 	.venv/bin/python benchmarks/import_time.py
 	.venv/bin/python benchmarks/keyed.py
@@ -53,5 +68,5 @@ bench: setup
 	@echo "full size (10 minutes and more; needs the data): .venv/bin/python benchmarks/targets.py --root runs-full"
 
 clean:
-	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist
+	rm -rf .venv .venv.lock .venv-frameworks .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,8 @@ from storage.feeding.batches import Batches
 from storage.feeding.running import Batch
 
 Transform = Callable[[Batch], Batch]
+Convert = Callable[[Any], Any]
+End = Callable[[], Exception]
 
 
 def to_keras(
@@ -34,23 +36,23 @@ def to_keras(
         data = to_keras(feed)
         model.fit(data, epochs=5, callbacks=[data.callback, ...])
 
-    Each epoch of ``fit`` reads the next epoch of the feed, the first what is left of the one where the feed stands. With
-    `KerasBatches.callback`, Keras' number of the epoch counts: ``fit(initial_epoch=3)`` reads epoch 3. Whatever
-    ``fit(shuffle=)`` says, the order is the feed's. Every ``evaluate`` and ``predict`` reads one epoch, too; they need a
+    Each epoch of ``fit`` reads the next epoch of the feed, the first what is left of the one where the feed stands.
+    With `KerasBatches.callback`, Keras' number of the epoch counts: ``fit(initial_epoch=3)`` reads epoch 3. Whatever
+    ``fit(shuffle=)`` says, the order is the feed's. Every ``evaluate`` and ``predict`` reads an epoch, too; they need a
     feed of their own.
 
     A batch is taken from the feed when Keras asks for it, in Keras' own thread. So what the feed raises, such as a
     `StorageError` that names a damaged shard, comes out of ``fit`` as it is; `KerasBatches.waited` is all the time that
-    training waits for data; and the feed has handed out what was trained on. Reading, noise and decoding still run ahead,
-    in the feed's threads. Keras' own ways (a `keras.utils.PyDataset`, a generator) take more time for each batch on
-    TensorFlow, hide errors in long texts, and train on less than was taken.
+    training waits for data; and what was taken is what was trained on. Reading, decoding and noise still run ahead, in
+    the feed's threads. On TensorFlow, a `keras.utils.PyDataset` or a generator would go through threads of `tf.data`,
+    which copy, hide errors in long texts, and are ahead of the training.
 
-    Copies: none on TensorFlow and on PyTorch without a GPU, if a batch begins on 64 bytes (PyTorch: always), as all do
-    that are not made ahead by threads; tensors lie in the feed's memory, which is used again only when they are gone. Else
-    one: into a tensor, to the GPU, or by JAX.
+    Copies: none on TensorFlow, if a batch begins on 64 bytes, as all do that are not made ahead by threads, and none on
+    PyTorch without a GPU; tensors lie in the feed's memory, which is used again only when they are gone. Else one: into
+    a tensor, to the GPU, or by JAX.
 
-    Keras hands neither ``fit(class_weight=)`` nor ``fit(sample_weight=)`` to an object like this, and says nothing: make a
-    column of weights in `transform`, and name it as `weights`.
+    Keras keeps ``fit(class_weight=)`` from an object like this, and says nothing: let `transform` make a column of
+    weights, and name it as `weights`.
 
     Parameters
     ----------
@@ -85,8 +87,8 @@ class KerasBatches(DataAdapter):
     ----------
     feed : Batches
     waited : float
-        Seconds that Keras waited for batches: for `feed` and `transform`, and for copies on TensorFlow and PyTorch. Divided
-        by the time of the epochs, the share that training waits for data.
+        Seconds that Keras waited for batches: for `feed` and `transform`, and for copies on TensorFlow and PyTorch.
+        Divided by the time of the epochs, the share that training waits for data.
     callback : keras.callbacks.Callback
         Ties the feed's epochs to Keras' numbers, and counts; see `to_keras`. Before callbacks that save the state.
     """
@@ -174,7 +176,7 @@ class KerasBatches(DataAdapter):
         import torch
 
         def convert(values: Any) -> Any:
-            return keras.ops.convert_to_tensor(torch.from_numpy(np.require(values, requirements="CW")))
+            return keras.ops.convert_to_tensor(torch.from_numpy(np.require(values, requirements=["C", "W"])))
 
         return _Iterable(self, convert)
 
@@ -184,7 +186,10 @@ class KerasBatches(DataAdapter):
 
         from storage.adapters.tensorflow import tensor
 
-        return _Iterable(self, tensor, tf.errors.OutOfRangeError(None, None, "the end of the epoch"))
+        def end() -> Exception:
+            return tf.errors.OutOfRangeError(None, None, "the end of the epoch")
+
+        return _Iterable(self, tensor, end)
 
     def on_epoch_begin(self) -> None:
         """Keep Keras quiet about an epoch that is shorter than others: it takes that for a mistake."""
@@ -204,7 +209,7 @@ class KerasBatches(DataAdapter):
 
     # What it gives
 
-    def _take(self, iteration: Iterator[Batch], convert: Callable[[Any], Any] | None) -> Any:
+    def _take(self, iteration: Iterator[Batch], convert: Convert | None) -> Any:
         """The next batch as Keras' tuple of inputs, targets and weights."""
         begun = time.perf_counter()
         try:
@@ -229,8 +234,8 @@ class KerasBatches(DataAdapter):
             at, step = at + 1, 0
         if at != epoch and step:
             raise ValueError(
-                f"expected fit with initial_epoch={at}, where the feed stands at batch {step}, received epoch {epoch}; or "
-                f"call set_epoch({epoch}) of the feed to begin there"
+                f"expected fit with initial_epoch={at}, where the feed stands at batch {step}, received epoch {epoch}; "
+                f"or call set_epoch({epoch}) of the feed to begin there"
             )
         # Also back to where it was before Keras looked at the first batch, to build a model.
         self._passes.move(epoch, step)
@@ -239,14 +244,14 @@ class KerasBatches(DataAdapter):
 class _Iterable:
     """Iterates over one epoch after another."""
 
-    def __init__(self, owner: KerasBatches, convert: Callable[[Any], Any], end: Exception | None = None) -> None:
+    def __init__(self, owner: KerasBatches, convert: Convert, end: End | None = None) -> None:
         self._owner, self._convert, self._end = owner, convert, end
 
     @property
     def element_spec(self) -> Any:
         """What `tf.distribute` asks a dataset for."""
         raise ValueError(
-            "expected a model without a strategy of tf.distribute, received one with; give fit a `tf.data.Dataset`, which "
+            "expected a model without a strategy of tf.distribute, received one with; give fit the dataset that "
             "to_tensorflow makes"
         )
 
@@ -259,30 +264,49 @@ class _Iterable:
 class _Iteration(Iterator[Any]):
     """One epoch.
 
-    On TensorFlow, Keras knows that an epoch ends early by `end` only. At its ordinary end it does not ask.
+    On TensorFlow, Keras knows by `end` only that there is less than it expects, unless it has had batches already that
+    it trains on in one execution.
     """
 
-    def __init__(self, owner: KerasBatches, convert: Callable[[Any], Any] | None, end: Exception | None = None) -> None:
+    def __init__(self, owner: KerasBatches, convert: Convert | None, end: End | None = None) -> None:
         self._owner, self._convert, self._end = owner, convert, end
         self._batches = iter(owner._passes)
+        self._ended = False
 
     def __next__(self) -> Any:
         try:
             return self._owner._take(self._batches, self._convert)
         except StopIteration:
-            if self._end is not None and self._batches.given < len(self._owner):
-                raise self._end from None
-            raise
+            given, again, self._ended = self._batches.given, self._ended, True
+            whole = given == len(self._owner) or given % self._owner.callback.execution
+            if self._end is None or (whole and not again):
+                raise
+            raise self._end() from None
 
 
 class _Callback(keras.callbacks.Callback):
-    """Tells the feed what Keras tells callbacks."""
+    """Tells the feed what Keras tells callbacks.
+
+    Attributes
+    ----------
+    execution : int
+        Batches that the model is trained on at a time.
+    """
 
     def __init__(self, data: KerasBatches) -> None:
         super().__init__()
         self._data = data
         self._counted: Pass | None = None
         self._count = 0
+        self.execution = 1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """See `execution`."""
+        self.execution = self.model.steps_per_execution
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """See `execution`."""
+        self.execution = 1
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Go to the epoch, unless Keras' epochs are parts of the feed's, by ``fit(steps_per_epoch=)``."""
@@ -290,11 +314,11 @@ class _Callback(keras.callbacks.Callback):
             self._data._begin_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count. Not by `batch`, which is the first or the last of an execution, as the version of Keras will have it."""
+        """Count. Not by `batch`: that is the first or the last of an execution, as Keras' version will have it."""
         current = self._data._passes.current
         if current is not self._counted:
             self._counted, self._count = current, 0
-        self._count += self.model.steps_per_execution
+        self._count += self.execution
 
     def trained(self, current: Pass | None) -> int | None:
         """Batches of an iteration that the model was trained on; None if it was not seen."""

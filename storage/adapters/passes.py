@@ -13,8 +13,8 @@ Place = tuple[int, int]
 class Passes:
     """Iterations over a feed, each over one epoch, or over what is left of the one where the feed stands.
 
-    After an iteration to its end comes the next epoch. One that was given up is begun again by the next: Keras looks at a
-    first batch to learn its shape. Where the feed is moved by its owner, the next iteration begins.
+    After an iteration to its end comes the next epoch. One that was given up is begun again by the next: Keras looks at
+    a first batch to learn its shape. Where the feed is moved by its owner, the next iteration begins.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class Passes:
             current.begun, self._current = True, current
         if self.current is not current:
             raise RuntimeError(
-                "expected one iteration over a feed at a time, received a request of one that began before the feed was "
-                "moved; make a feed for each"
+                "expected one iteration over a feed at a time, received a request of one that began before the feed "
+                "was moved; make a feed for each"
             )
         batch = next(self.feed, None)
         if batch is None and not current.given and self._start[1]:  # it stood behind the last batch of its epoch

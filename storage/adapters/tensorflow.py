@@ -17,12 +17,14 @@ from storage.feeding.running import Batch
 def to_tensorflow(feed: Batches, columns: Sequence[str] | None = None) -> tf.data.Dataset:
     """Give the batches of a feed to `tf.data`.
 
-    An element is a whole batch. An iteration begins where the feed is, and ends with its epoch; where nothing is left of
-    that, it reads the next one::
+    An element is a whole batch. An iteration begins where the feed is, and ends with its epoch; where nothing is left
+    of that, it reads the next one::
 
         feed = storage.batches("runs/digits/datasets/clean", 256)
         dataset = to_tensorflow(feed).map(lambda batch: (batch["values"], batch["labels"])).prefetch(2)
         for epoch in range(feed.epoch, epochs):
+            if epoch != feed.epoch:
+                feed.set_epoch(epoch)
             for step, (values, labels) in enumerate(dataset, feed.step + 1):
                 ...
                 checkpoint = feed.state_dict(step)
@@ -34,8 +36,8 @@ def to_tensorflow(feed: Batches, columns: Sequence[str] | None = None) -> tf.dat
     Copies: none of batches that begin on 64 bytes, as all do that are not made ahead by threads; tensors lie in the
     feed's memory, which is used again only when they are gone. One of others, into the tensor.
 
-    The number of elements is unknown to `tf.data`, because a first epoch may be shorter. Where it must be known, and the
-    feed stands at the beginning of an epoch: ``dataset.apply(tf.data.experimental.assert_cardinality(len(feed)))``.
+    The number of elements is unknown to `tf.data`, because a first epoch may be shorter. Where it must be known, and
+    the feed stands at the beginning of an epoch, ``dataset.apply(tf.data.experimental.assert_cardinality(len(feed)))``.
     `tf.distribute` splits each batch over the devices of a process; processes read what is theirs by ``rank=`` and
     ``ranks=`` of `storage.batches`, and nothing is sharded again.
 
@@ -83,8 +85,8 @@ def _epoch(feed: Batches) -> Iterator[Batch]:
         del batch
         if (feed.epoch, feed.step) != place:
             raise RuntimeError(
-                f"expected a feed at epoch {place[0]}, step {place[1]}, found it moved; end one iteration before the next "
-                "begins, or make a feed for each"
+                f"expected a feed at epoch {place[0]}, step {place[1]}, found it moved; end one iteration before the "
+                "next begins, or make a feed for each"
             )
         batch = next(feed, None)
 

@@ -158,7 +158,7 @@ class TorchBatches(IterableDataset):
             self._learn()
             feed = self._share(worker.id, worker.num_workers)
         self._begun_in = os.getpid()
-        return _Iteration(feed, self._convert, worker.num_workers if worker else 1)
+        return _Iteration(feed, self._convert)
 
     def _refuse_fork(self) -> None:
         """Say what is wrong where a worker would wait forever: obstore's threads do not survive a fork."""
@@ -207,10 +207,9 @@ class TorchBatches(IterableDataset):
 class _Iteration(Iterator[Any]):
     """One pass; its state is what torchdata's StatefulDataLoader keeps of each worker."""
 
-    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any], workers: int) -> None:
-        self._feed, self._convert, self._workers = feed, convert, workers
+    def __init__(self, feed: Batches, convert: Callable[[dict[str, Any]], Any]) -> None:
+        self._feed, self._convert = feed, convert
         self._place = feed.epoch, feed.step
-        self._given = False
 
     def __next__(self) -> Any:
         if (self._feed.epoch, self._feed.step) != self._place:
@@ -220,17 +219,14 @@ class _Iteration(Iterator[Any]):
             )
         batch = next(self._feed)
         self._place = self._feed.epoch, self._feed.step
-        self._given = True
         return self._convert(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        # After the batch that was given, not at the worker's next, which may lie past the end of the epoch.
-        return self._feed.state_dict(self._feed.step - (self._workers - 1 if self._given else 0))
+        return self._feed.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._feed.load_state_dict(state)
         self._place = self._feed.epoch, self._feed.step
-        self._given = False
 
 
 def _place(feed: Batches, epoch: int, step: int) -> None:

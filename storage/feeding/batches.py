@@ -150,7 +150,8 @@ class Batches(Iterator[Batch]):
     ----------
     epoch : int
     step : int
-        Batches of the epoch that were handed out, over all parts.
+        Number of the batch after the one that was handed out last: of a feed that is no part of another, the batches of
+        the epoch that were handed out.
     """
 
     def __init__(self, dataset: Dataset, options: Options, targets: Dataset | None, epoch: int) -> None:
@@ -252,12 +253,16 @@ class Batches(Iterator[Batch]):
         return digest([RULE, self.dataset.version, self.targets.version if self.targets else None, *of])
 
     def part(self, worker: int, workers: int) -> Batches:
-        """Another feed over every `workers`-th of the batches from here on, for processes that share an iteration."""
+        """Another feed over every `workers`-th of the batches from here on, for processes that share an iteration.
+
+        A split that is larger than a window is held as a whole only if it fits `workers` times.
+        """
         workers = whole_number("workers", workers, 1)
         worker = whole_number("worker", worker, 0)
         if worker >= workers:
             raise ValueError(f"expected a worker below workers={workers}, received {worker}")
         other = Batches(self.dataset, self.options, self.targets, self.epoch)
+        other.sizes = self.sizes.shared(workers)
         other._parts = self._parts * workers
         done = max(0, -(-(self.step - self._part) // self._parts))  # of this feed's own batches
         other._part = self._part + self._parts * ((done + worker) % workers)
@@ -323,7 +328,7 @@ class Batches(Iterator[Batch]):
         except BaseException:  # a user's Ctrl-C: what was half done is done again
             self._stop_run()
             raise
-        self.step = step + self._parts
+        self.step = step + 1
         return batch
 
     def __getitem__(self, number: int) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from dask.utils import format_bytes
@@ -46,6 +46,11 @@ class Sizes:
     def held_bytes(self) -> int:
         """Bytes of the whole split."""
         return int(self.rows * self.sample_bytes)
+
+    def shared(self, processes: int) -> Sizes:
+        """For one of several processes on a machine."""
+        whole = self.window is None or self.held_bytes * processes <= self.limit
+        return replace(self, whole=self.whole and whole)
 
 
 def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *, heavy: bool) -> Sizes:

@@ -10,15 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import storage
+from storage.adapters.jax import to_jax
 from storage.feeding.memory import Buffers
-
-jax = pytest.importorskip("jax", reason="needs JAX")
-
-from storage.adapters.jax import to_jax  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,14 +10,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 import storage
+from storage.adapters.torch import to_torch
 from storage.feeding.memory import Buffers
-
-torch = pytest.importorskip("torch", reason="needs PyTorch")
-from torch.utils.data import DataLoader  # noqa: E402
-
-from storage.adapters.torch import to_torch  # noqa: E402
 
 pytestmark = [
     # The point of some of these tests: a feed's threads do not survive a fork, and are not needed.
@@ -265,7 +263,8 @@ def test_state_dict__of_other_data_is_refused(images):
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_state_dict__of_torchdata(images, workers):
     """What its loader keeps and gives back to each worker goes on at every batch, and in the epochs that follow."""
-    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+    from torchdata import stateful_dataloader as loaders
+
     whole = [numbers(storage.batches(images, 5, epoch=epoch)) for epoch in (2, 3)]
     assert len(whole[0]) == 7
 

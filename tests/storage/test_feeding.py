@@ -165,6 +165,21 @@ def test_part__of_a_part(many):
     assert len(feed.part(1, 2).part(0, 2)) == len(whole[1::4])
 
 
+def test_part__knows_its_place_at_the_end(many):
+    feed = storage.batches(many, 8).part(1, 3)
+    assert len(list(feed)) == len(feed)
+    feed.load_state_dict(feed.state_dict())
+    assert not list(feed)
+
+
+def test_part__of_a_split_that_does_not_fit_as_often_is_not_held(many):
+    feed = storage.batches(many, 8, window=40 * SAMPLE, memory=400 * SAMPLE)  # of 183 samples
+    assert feed.sizes.whole
+    assert feed.part(0, 2).sizes.whole
+    assert not feed.part(0, 3).sizes.whole
+    assert storage.batches(many, 8, memory=400 * SAMPLE).part(0, 3).sizes.whole  # shuffled as a whole
+
+
 @pytest.mark.parametrize(("worker", "workers"), [(2, 2), (-1, 2), (0, 0), (0.5, 2)])
 def test_part__refuses_what_is_none(many, worker, workers):
     with pytest.raises(ValueError, match="expected a "):
