@@ -50,6 +50,8 @@ test: lint
 test-frameworks: .venv-frameworks/.stamp
 	.venv-frameworks/bin/python -m pytest tests/storage/test_adapters_torch.py
 	.venv-frameworks/bin/python -m pytest tests/storage/test_adapters_jax.py
+	KERAS_BACKEND=torch .venv-frameworks/bin/python -m pytest tests/storage/test_adapters_keras.py
+	KERAS_BACKEND=jax .venv-frameworks/bin/python -m pytest tests/storage/test_adapters_keras.py
 
 # PyTorch and JAX, over the packages of .venv.
 .venv-frameworks/.stamp: .venv/.stamp constraints.txt

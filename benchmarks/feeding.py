@@ -1,7 +1,7 @@
 """What feeding costs beside a memory map and other libraries: raw speed, shuffle, cold cache, and into `fit`.
 
-    DUSKFLOW_DATA=DIR python benchmarks/feeding.py --folder DISK [--peers PEERS] [--only PART] [--repeats 5]
-                                                   [--markdown FILE] [--quick]
+    DUSKFLOW_DATA=DIR python benchmarks/feeding.py --folder DISK [--peers PEERS] [--only PART] [--kind KIND]
+                                                   [--repeats 5] [--markdown FILE] [--quick]
 
 `DIR` holds Fashion-MNIST's IDX files in ``fashion-mnist/`` and IMDB's table in ``imdb/``; `DISK` is an empty folder on
 the disk to measure, where up to 12 GB are written, and removed at the end. With `FILE` the tables are written there,
@@ -94,6 +94,8 @@ class Job:
     repeats: int
     quick: bool
     report: Report
+    kinds: tuple[str, ...] = ()
+    """Only these contenders, beside ours and the memory map; none: all."""
 
     @contextmanager
     def fresh(self, name: str) -> Iterator[Path]:
@@ -184,7 +186,8 @@ def compare(
 ) -> dict[str, Row]:
     """Let contenders race, and print their table; gives the rows by title."""
     race = Race(specification, job.peers, job.repeats, **options)
-    rows = race.run(contenders, job.say)
+    kinds = {"ours", "memory_map", *job.kinds}
+    rows = race.run([one for one in contenders if not job.kinds or one.kind in kinds], job.say)
     given = json.loads(specification.read_text("utf-8"))
     when = ["later", "first"] * race.warm + ["cold"] * race.cold
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
@@ -308,6 +311,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder on the disk to measure")
     parser.add_argument("--peers", type=Path, help="a folder of environments with the other libraries (default: none)")
     parser.add_argument("--only", choices=parts, action="append", help="this part (can be given again)")
+    kinds = sorted({one.kind for one in feeding_race.ALL})
+    parser.add_argument("--kind", choices=kinds, action="append", help="beside ours and the memory map only these")
     parser.add_argument("--repeats", type=int, help="turns of each contender (default: 5)")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the tables there, and JSON beside it")
     parser.add_argument("--quick", action="store_true", help="little data and one turn: to see that everything works")
@@ -319,7 +324,7 @@ def main() -> int:
     repeats = options.repeats or (1 if options.quick else 5)
     # Environments are named by where they are, whatever folder their processes run in.
     peers = options.peers.absolute() if options.peers else None
-    job = Job(options.folder.absolute(), peers, repeats, options.quick, report)
+    job = Job(options.folder.absolute(), peers, repeats, options.quick, report, tuple(options.kind or ()))
     try:
         for name in options.only or parts:
             parts[name](job)

@@ -9,18 +9,17 @@ import warnings
 from itertools import count
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 import storage
 from storage import StorageError
-
-keras = pytest.importorskip("keras", reason="needs Keras")
-from storage.adapters import keras as adapter  # noqa: E402
-from storage.adapters.keras import to_keras  # noqa: E402
+from storage.adapters import keras as adapter
+from storage.adapters.keras import to_keras
 
 BACKEND = keras.backend.backend()
-on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
+on_tensorflow = pytest.mark.backend("tensorflow")
 # Keras hands NumPy its own variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -341,7 +340,7 @@ def test_to_keras__copies_nothing(images):
     assert [address_of(values) for values, _ in batches] == given
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+@pytest.mark.backend("torch")
 def test_to_keras__copies_nothing_on_torch(images):
     from tests.storage.tensors import addresses_given
 
