@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Listed
+from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,11 @@ class Batches(Iterator[Batch]):
     def _reset(self) -> None:
         """Forget threads, memory, and what is being made."""
         self._run: Run | None = None
+        self._batches: Iterator[tuple[int, Batch]] | None = None
+        self._fault: Exception | None = None
         self._holding: Holding | None = None
+        self._coming: Future[Epoch] | None = None
+        self._process = os.getpid()
         self._waited = 0.0
 
     @property
@@ -234,6 +239,11 @@ class Batches(Iterator[Batch]):
         if epoch != self.epoch:
             self.epoch = epoch
             self.__dict__.pop("_epoch", None)
+            if self._coming is not None and self._process == os.getpid():
+                coming = self._coming.result()
+                if coming.number == epoch:
+                    self._epoch = coming
+            self._coming = None
             if self._reads_anew:
                 self.__dict__.pop("_lengths", None)
                 if self._holding is not None:
@@ -316,19 +326,23 @@ class Batches(Iterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
-        step = self.step + (self._part - self.step) % self._parts
-        if step >= self._epoch.steps:
-            raise StopIteration
-        if self._run is None or self._holding is None or self._holding.process != os.getpid():
-            self._run = self._begin(step)
+        if self._fault is not None:
+            raise self._fault  # not a batch from memory that was never filled
+        if self._batches is None or self._process != os.getpid():
+            step = self.step + (self._part - self.step) % self._parts
+            if step >= self._epoch.steps:
+                raise StopIteration
+            self._batches = self._begin(step)
         try:
-            batch = self._run.batch(step)
-        except Exception:
+            self.step, batch = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._fault = error
             raise
         except BaseException:  # a user's Ctrl-C: what was half done is done again
             self._stop_run()
             raise
-        self.step = step + 1
         return batch
 
     def __getitem__(self, number: int) -> Batch:
@@ -351,7 +365,15 @@ class Batches(Iterator[Batch]):
 
     @cached_property
     def _epoch(self) -> Epoch:
-        return Epoch(self.dataset, self.options, self.sizes, self._edges, self.epoch, lambda: self._lengths)
+        return self._arrange(self.epoch)
+
+    def _arrange(self, number: int) -> Epoch:
+        return Epoch(self.dataset, self.options, self.sizes, self._edges, number, lambda: self._lengths)
+
+    def _arrange_next(self) -> None:
+        """Have the next epoch shuffled while the last batches of this one are used."""
+        if self.options.threads and self._holding is not None:
+            self._coming = self._holding.readers.submit(lambda: self._arrange(self.epoch + 1).begun())
 
     @cached_property
     def _lengths(self) -> np.ndarray:
@@ -395,12 +417,14 @@ class Batches(Iterator[Batch]):
         return None if noise is None else partial(noise, seed=self.options.seed, epoch=self.epoch)
 
     def _hold(self) -> Holding:
-        if self._holding is None or self._holding.process != os.getpid():  # the first time, or in a child process
+        if self._process != os.getpid():  # in a child of the process that began: its threads are not here
+            self._reset()
+        if self._holding is None:
             change = self._change() if self._reads_anew else None
             self._holding = Holding(self.dataset, self._second, self.options, self.sizes, self._edges, change)
         return self._holding
 
-    def _begin(self, step: int) -> Run:
+    def _begin(self, step: int) -> Iterator[tuple[int, Batch]]:
         holding, sequences = self._hold(), self.options.sequences
         loading = holding.loading(self._epoch.schedule, 0 if self.options.packs else step)
         change = None if holding.encodes else self._change()
@@ -410,18 +434,20 @@ class Batches(Iterator[Batch]):
         buffers = Buffers(len(holding.held) * (self.sizes.groups + 2))
         make = Making(holding.held[0], targets, change, finish, self._wanted, buffers)
         groups = self._epoch.groups(step, self._parts)
-        return Run(groups, self._look_up, loading, make, holding.makers, self.sizes.groups)
+        ahead = self.sizes.groups
+        self._run = Run(groups, self._look_up, loading, make, holding.makers, ahead, self._arrange_next)
+        return self._run.batches()
 
     def _stop_run(self) -> None:
-        if self._run is not None and self._holding is not None and self._holding.process == os.getpid():
+        if self._run is not None and self._process == os.getpid():
             self._waited += self._run.waited
             self._run.stop()
-        self._run = None
+        self._run = self._batches = self._fault = None
 
     def close(self) -> None:
         """Stop the threads and free the memory; iterating again begins again, where it was."""
         self._stop_run()
-        if self._holding is not None and self._holding.process == os.getpid():
+        if self._holding is not None and self._process == os.getpid():
             self._holding.close()
         waited = self._waited
         self._reset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -50,7 +49,6 @@ class Holding:
         edges: np.ndarray,
         change: Callable[..., Any] | None = None,
     ) -> None:
-        self.process = os.getpid()
         self._datasets = [dataset] if targets is None else [dataset, targets]
         self._options, self._sizes, self._edges, self._change = options, sizes, edges, change
         self.held: list[Held] = []

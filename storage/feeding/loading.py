@@ -13,6 +13,8 @@ from storage.feeding.held import Held, Places
 from storage.feeding.schedule import Schedule
 
 Submit = Callable[..., "Future[Any]"]
+_NOTHING: Future[Any] = Future()
+_NOTHING.set_result(None)
 
 
 class Loading(Protocol):
@@ -64,12 +66,16 @@ class RingLoading:
         self._free = list(range(slots))[::-1]
         self._futures: list[Future[Any]] = []
         self._waited = 0
+        self._step = first
         self._ends: list[tuple[int, int, int]] = []  # last batch, first row, slot of what is in memory
         self._read_ahead()
 
     def _read_ahead(self) -> None:
         while self._free and len(self._futures) < len(self._runs):
             number = len(self._futures)
+            if self._last[number] < self._step:  # between two batches of a part: no batch of its own needed it
+                self._futures.append(_NOTHING)
+                continue
             low, high = self._runs[number]
             slot = self._free.pop()
             self.places.add(low, slot)
@@ -89,6 +95,7 @@ class RingLoading:
 
     def release(self, step: int) -> None:
         """See `Loading`."""
+        self._step = step
         while self._ends and self._ends[0][0] < step:
             _, low, slot = heapq.heappop(self._ends)
             self.places.remove(low)

@@ -112,6 +112,8 @@ class Run:
         Threads that make batches; None: the consumer's own makes them.
     ahead : int
         Groups that are made ahead.
+    at_the_end : callable
+        Called when the last group is begun.
     """
 
     def __init__(
@@ -122,37 +124,40 @@ class Run:
         make: Making,
         makers: Executor | None,
         ahead: int,
+        at_the_end: Callable[[], Any],
     ) -> None:
+        self._at_the_end = at_the_end
         self._steps, self._look_up, self._loading, self._make = steps, look_up, loading, make
         self._makers, self._most = makers, ahead if makers else 0
         self._next = next(steps, None)
         self._ahead: deque[Group] = deque()
         self._reading: list[Future[Any]] = []
-        self._group: Group | None = None
-        self._number = 0
-        self._fault: Exception | None = None
         self.waited = 0.0
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a number; each is asked for once, in order.
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Every batch, in order, with the number of the one after it.
 
         Raises
         ------
         StorageError
-            If what it needs is missing or damaged; again whenever it is asked for.
+            If what a batch needs is missing or damaged.
         """
-        if self._fault is not None:
-            raise self._fault
-        try:
-            if self._group is None or step > self._group.steps[-1]:
-                self._group = None  # its memory is free before the next is asked for
-                self._group, self._number = self._following(), 0
-            self._number += 1
-            return self._cut(self._group, self._number - 1)
-        except Exception as error:
-            # What failed is not made again from memory that was never filled.
-            self._fault = error
-            raise
+        plain, gather, buffers = self._make.plain and self._makers is None, self._make.held.gather, self._make.buffers
+        while self._next is not None or self._ahead:
+            group = self._following()
+            if plain:
+                # What `_cut` does, for small batches, of which there can be hundreds of thousands in a second.
+                columns = list(group.wanted.items())
+                for number, step in enumerate(group.steps):
+                    batch = {"values": gather(group.places[number], buffers)}
+                    for name, column in columns:
+                        batch[name] = column[number]
+                    yield step + 1, batch
+                    del batch  # its memory may be used again
+            else:
+                for number, step in enumerate(group.steps):
+                    yield step + 1, self._cut(group, number)
+            del group
 
     def stop(self) -> None:
         """Make and read nothing more; returns when nothing is being read."""
@@ -164,7 +169,6 @@ class Run:
             if group.made is not None and not group.made.cancelled():
                 group.made.exception()
         self._ahead.clear()
-        self._group = None
 
     def _following(self) -> Group:
         oldest = self._ahead[0].steps[0] if self._ahead else self._next[0] if self._next else 0
@@ -174,6 +178,8 @@ class Run:
                 break  # no room until the batches before are done
             self._ahead.append(self._begin(self._next))
             self._next = next(self._steps, None)
+            if self._next is None:
+                self._at_the_end()
         group = self._ahead.popleft()
         if group.made is not None and not group.made.done():
             begun = time.perf_counter()

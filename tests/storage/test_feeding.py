@@ -158,6 +158,14 @@ def test_part__workers_together_get_each_batch_once_and_in_turn(many, workers, t
     assert sum(map(len, parts)) == len(rest)
 
 
+@pytest.mark.parametrize("workers", [2, 3, 9])
+def test_part__of_little_memory_skips_what_others_need(many, workers):
+    options = {"window": 1, "streams": 1, "memory": 3 * 8 * SAMPLE, "threads": 1}
+    whole = contents(storage.batches(many, 2, **options))
+    for worker in range(workers):
+        assert contents(storage.batches(many, 2, **options).part(worker, workers)) == whole[worker::workers]
+
+
 def test_part__of_a_part(many):
     feed = storage.batches(many, 8)
     whole = contents(storage.batches(many, 8))
@@ -405,7 +413,7 @@ def test_batches__go_on_after_an_interruption(many, monkeypatch):
     feed = storage.batches(many, 8, threads=0)
     first = contents([next(feed)])
     with monkeypatch.context() as context:
-        context.setattr("storage.feeding.held.HeldImages.gather", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        context.setattr("storage.feeding.memory.Buffers.take", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             next(feed)
     assert first + contents(feed) == contents(storage.batches(many, 8))
