@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Listed
-from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,6 @@ class Batches(Iterator[Batch]):
         self._batches: Iterator[tuple[int, Batch]] | None = None
         self._fault: Exception | None = None
         self._holding: Holding | None = None
-        self._coming: Future[Epoch] | None = None
         self._process = os.getpid()
         self._waited = 0.0
 
@@ -239,11 +237,6 @@ class Batches(Iterator[Batch]):
         if epoch != self.epoch:
             self.epoch = epoch
             self.__dict__.pop("_epoch", None)
-            if self._coming is not None and self._process == os.getpid():
-                coming = self._coming.result()
-                if coming.number == epoch:
-                    self._epoch = coming
-            self._coming = None
             if self._reads_anew:
                 self.__dict__.pop("_lengths", None)
                 if self._holding is not None:
@@ -365,15 +358,7 @@ class Batches(Iterator[Batch]):
 
     @cached_property
     def _epoch(self) -> Epoch:
-        return self._arrange(self.epoch)
-
-    def _arrange(self, number: int) -> Epoch:
-        return Epoch(self.dataset, self.options, self.sizes, self._edges, number, lambda: self._lengths)
-
-    def _arrange_next(self) -> None:
-        """Have the next epoch shuffled while the last batches of this one are used."""
-        if self.options.threads and self._holding is not None:
-            self._coming = self._holding.readers.submit(lambda: self._arrange(self.epoch + 1).begun())
+        return Epoch(self.dataset, self.options, self.sizes, self._edges, self.epoch, lambda: self._lengths)
 
     @cached_property
     def _lengths(self) -> np.ndarray:
@@ -434,8 +419,7 @@ class Batches(Iterator[Batch]):
         buffers = Buffers(len(holding.held) * (self.sizes.groups + 2))
         make = Making(holding.held[0], targets, change, finish, self._wanted, buffers)
         groups = self._epoch.groups(step, self._parts)
-        ahead = self.sizes.groups
-        self._run = Run(groups, self._look_up, loading, make, holding.makers, ahead, self._arrange_next)
+        self._run = Run(groups, self._look_up, loading, make, holding.makers, self.sizes.groups)
         return self._run.batches()
 
     def _stop_run(self) -> None:

@@ -53,12 +53,6 @@ class Epoch:
             shuffle=options.shuffle,
         )
 
-    def begun(self) -> Epoch:
-        """This, with what takes long of it done: the schedule, and the rows of the first window."""
-        if len(self.schedule.first):
-            self.order.rows(0, min(1, self.order.whole))
-        return self
-
     @cached_property
     def _arranged(self) -> EpochOrder | BucketedOrder | PackedOrder:
         """The order after texts of like lengths have been brought together, or packed."""
@@ -106,8 +100,7 @@ class Epoch:
             samples = int(slots * self.schedule.largest * sizes.sample_bytes)
         low, high = self.order.part_of(0, self._options.rank, self._options.ranks)
         ahead = sizes.group * (sizes.groups + 2 if sizes.threaded else 2)
-        # The order of the next epoch is made before this one ends.
-        return samples + int((high - low) * sizes.sample_bytes) * ahead + 2 * self.order.nbytes
+        return samples + int((high - low) * sizes.sample_bytes) * ahead + self.order.nbytes
 
     def look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows of some batches, int64 (batches, samples), and where the rows of packed texts begin, as ``edges``."""

@@ -112,8 +112,6 @@ class Run:
         Threads that make batches; None: the consumer's own makes them.
     ahead : int
         Groups that are made ahead.
-    at_the_end : callable
-        Called when the last group is begun.
     """
 
     def __init__(
@@ -124,9 +122,7 @@ class Run:
         make: Making,
         makers: Executor | None,
         ahead: int,
-        at_the_end: Callable[[], Any],
     ) -> None:
-        self._at_the_end = at_the_end
         self._steps, self._look_up, self._loading, self._make = steps, look_up, loading, make
         self._makers, self._most = makers, ahead if makers else 0
         self._next = next(steps, None)
@@ -178,8 +174,6 @@ class Run:
                 break  # no room until the batches before are done
             self._ahead.append(self._begin(self._next))
             self._next = next(self._steps, None)
-            if self._next is None:
-                self._at_the_end()
         group = self._ahead.popleft()
         if group.made is not None and not group.made.done():
             begun = time.perf_counter()
