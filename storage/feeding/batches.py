@@ -411,7 +411,7 @@ class Batches(Iterator[Batch]):
 
     def _begin(self, step: int) -> Iterator[tuple[int, Batch]]:
         holding, sequences = self._hold(), self.options.sequences
-        loading = holding.loading(self._epoch.schedule, 0 if self.options.packs else step)
+        loading = holding.loading(lambda: self._epoch.schedule, 0 if self.options.packs else step)
         change = None if holding.encodes else self._change()
         finish = None if sequences is None else partial(_rectangle, sequences, not holding.encodes)
         targets = holding.held[1] if self._second is not None else None

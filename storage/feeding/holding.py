@@ -11,7 +11,7 @@ import psutil
 
 from storage.dataset import Dataset
 from storage.feeding.held import Held, HeldImages, HeldSamples, Places
-from storage.feeding.loading import Loading, RingLoading, WholeLoading
+from storage.feeding.loading import Loaded, Loading, RingLoading, WholeLoading
 from storage.feeding.options import Options
 from storage.feeding.running import Here
 from storage.feeding.schedule import Schedule
@@ -59,9 +59,12 @@ class Holding:
         self.readers: Executor = ThreadPoolExecutor(threads, "duskflow-read") if threads else Here()
         self.makers: Executor | None = ThreadPoolExecutor(threads, "duskflow-make") if sizes.threaded else None
 
-    def loading(self, schedule: Schedule, step: int) -> Loading:
+    def loading(self, needed: Callable[[], Schedule], step: int) -> Loading:
         """Begin to read what the batches from one on need."""
         submit = self.readers.submit
+        if len(self._loaded) == len(self._edges) - 1:
+            return Loaded(self._places)
+        schedule = needed()
         if self._sizes.whole:
             if not self.held:
                 self._hold_whole()
@@ -113,7 +116,7 @@ class Holding:
 
     def lengths(self, schedule: Schedule) -> np.ndarray:
         """Tokens of all texts of a split that is held as a whole, int64 (rows,)."""
-        loading = self.loading(schedule, 0)
+        loading = self.loading(lambda: schedule, 0)
         for read in loading.reads(int(schedule.first.max(initial=0)) + 1):
             read.result()
         tokens = self.held[0]

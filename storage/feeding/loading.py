@@ -174,6 +174,32 @@ class WholeLoading:
         _stop(self._futures)
 
 
+class Loaded:
+    """All is in memory already.
+
+    Parameters
+    ----------
+    places : Places
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
+    def ask(self, stop: int) -> bool:
+        """See `Loading`."""
+        return True
+
+    def reads(self, stop: int) -> list[Future[Any]]:
+        """See `Loading`."""
+        return []
+
+    def release(self, step: int) -> None:
+        """See `Loading`."""
+
+    def stop(self) -> None:
+        """See `Loading`."""
+
+
 def _load(held: Sequence[Held], slot: int, low: int, high: int) -> None:
     for one in held:
         one.load(slot, low, high)

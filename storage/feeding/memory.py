@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Any
+import sys
+import threading
 
 import numpy as np
 import psutil
@@ -24,55 +24,56 @@ def free_memory() -> int:
 
 def aligned(size: int) -> np.ndarray:
     """Uninitialised memory that begins on a cache line, uint8 (size,)."""
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    raw, start = _allocate(size)
     return raw[start : start + size]
 
 
+def _allocate(size: int) -> tuple[np.ndarray, int]:
+    """Memory, and where in it a cache line begins, after which there are so many bytes."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    return raw, -raw.ctypes.data % ALIGNMENT
+
+
 class Buffers:
-    """Gives out arrays and takes their memory back when the last array over it is gone.
+    """Gives out arrays, and their memory again when the last array over it is gone.
 
     A consumer that keeps its batches keeps their memory; one that drops them lets the next batch use it again, which
-    saves the system from handing out and clearing new pages for every batch.
+    saves the system from handing out and clearing new pages for every batch. Whether memory is in use is told by its
+    references: every array over it has one.
 
     Parameters
     ----------
     most : int
-        Free pieces of memory that are kept.
+        Pieces of memory that are kept.
     """
 
     def __init__(self, most: int) -> None:
-        # Memory and its address, which NumPy takes long to tell.
-        self._free: deque[tuple[np.ndarray, int]] = deque(maxlen=most)
+        self._most = most
+        # The arrays that own the memory: all others over it refer to them, however they were made.
+        self._held: list[tuple[np.ndarray, int]] = []
+        self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
         """An uninitialised uint8 array."""
         size = math.prod(shape)
-        try:
-            held = self._free.pop()
-        except IndexError:
-            held = None
-        if held is None or held[0].size < size:
-            memory = aligned(size)
-            held = memory, memory.ctypes.data
-        return np.asarray(_Lease(held, shape, self._free))
+        with self._lock:
+            for raw, start in self._held:
+                if raw.size >= size + ALIGNMENT and sys.getrefcount(raw) == _UNUSED:
+                    return raw[start : start + size].reshape(shape)
+            raw, start = _allocate(size)
+            if len(self._held) == self._most:
+                # Of batches of another size; what is in use is kept by whoever uses it.
+                self._held.pop(0)
+            self._held.append((raw, start))
+            return raw[start : start + size].reshape(shape)
 
 
-class _Lease:
-    """Memory while arrays over it are alive: each refers to this object, whose end gives the memory back."""
+def _count() -> int:
+    """References to an array that stands in a list of pairs, and that a loop looks at."""
+    for array, _ in [(np.empty(1), 0)]:
+        return sys.getrefcount(array)
+    raise AssertionError
 
-    __slots__ = ("__array_interface__", "_free", "_held")
 
-    def __init__(
-        self, held: tuple[np.ndarray, int], shape: tuple[int, ...], free: deque[tuple[np.ndarray, int]]
-    ) -> None:
-        self._held, self._free = held, free
-        self.__array_interface__: dict[str, Any] = {
-            "shape": shape,
-            "typestr": "|u1",
-            "data": (held[1], False),
-            "version": 3,
-        }
-
-    def __del__(self) -> None:
-        self._free.append(self._held)
+_UNUSED = _count() if getattr(sys, "_is_gil_enabled", lambda: True)() else -1
+"""Without a global lock counts are not exact, and memory is never used again."""

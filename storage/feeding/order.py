@@ -113,6 +113,12 @@ class EpochOrder:
 
     def _cut(self, edges: np.ndarray, pieces: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Lay the pieces one after the other, cut them into streams, and the streams into windows."""
+        if self.streams == 1:  # the same without cutting: an epoch of a small split can be a matter of milliseconds
+            cuts = np.stack([pieces, edges[pieces], edges[pieces + 1]], axis=1)
+            begins = np.arange(0, len(pieces), window)
+            ends = np.minimum(begins + window, len(pieces))
+            places = np.append(0, np.cumsum(cuts[:, 2] - cuts[:, 1]))
+            return cuts, np.stack([begins * 0, places[begins], places[ends], begins, ends], axis=1)
         sizes = np.diff(edges)[pieces]
         ends = np.cumsum(sizes)
         quotas = self.whole * np.diff(self.full_places) + np.diff(self.last_places)

@@ -17,7 +17,7 @@ def address(array) -> int:
 def test_take__begins_on_a_cache_line(shape):
     array = Buffers(2).take(shape)
     assert array.shape == shape and array.dtype == np.uint8 and array.flags.writeable
-    assert address(array) % 64 == 0
+    assert address(array) % 64 == 0 or not array.size
 
 
 def test_take__memory_of_a_dropped_array_is_used_again():
@@ -64,7 +64,7 @@ def test_buffers__keep_no_more_than_they_were_told():
     buffers = Buffers(2)
     held = [buffers.take((100,)) for _ in range(10)]
     held.clear()
-    assert len(buffers._free) == 2
+    assert len(buffers._held) == 2
 
 
 def test_free_memory__counts_limits_of_control_groups(monkeypatch):
