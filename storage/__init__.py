@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from storage.adapters.torch import to_torch
     from storage.dataset import Dataset, open_dataset
     from storage.errors import StorageError
-    from storage.feeding.batches import Batches, batches
+    from storage.feeding.batches import batches
+    from storage.feeding.feed import Batches
     from storage.feeding.sequences import Sequences
     from storage.retention import catalog, prune
     from storage.verification import Verification, verify
     from storage.versions import tag, untag
 
 _HOME = {
-    "Batches": "storage.feeding.batches",
+    "Batches": "storage.feeding.feed",
     "Sequences": "storage.feeding.sequences",
     "batches": "storage.feeding.batches",
     "catalog": "storage.retention",

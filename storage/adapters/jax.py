@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from storage.adapters.naming import column_names, pick
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from storage.feeding.options import whole_number
 
 _INT32 = np.iinfo(np.int32)

@@ -13,7 +13,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from storage.adapters.naming import column_names
 from storage.adapters.passes import Pass, Passes
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from storage.feeding.running import Batch
 
 Transform = Callable[[Batch], Batch]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage.feeding.batches import Batches
-from storage.feeding.options import COLUMNS
+from storage.feeding.feed import Batches
 
 
 def column_names(feed: Batches, columns: Sequence[str] | str | None) -> tuple[str, ...] | None:
@@ -20,11 +19,10 @@ def column_names(feed: Batches, columns: Sequence[str] | str | None) -> tuple[st
     if columns is None:
         return None
     names = (columns,) if isinstance(columns, str) else tuple(columns)
-    held = [*(feed.options.columns or COLUMNS), *feed.signature]
-    held = [name for name in dict.fromkeys(held) if name != "targets" or feed.targets is not None]
-    if not names or set(names) - set(held):
+    if not names or set(names) - set(feed.columns):
         raise ValueError(
-            f"expected columns of {held}, which the feed gives, received {list(names)}; ask `storage.batches` for more"
+            f"expected columns of {list(feed.columns)}, which the feed gives, received {list(names)}; ask "
+            "`storage.batches` for more"
         )
     return names
 

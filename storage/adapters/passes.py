@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from storage.feeding.running import Batch
 
 Place = tuple[int, int]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from storage.adapters.naming import column_names, pick
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from storage.feeding.memory import ALIGNMENT, aligned
 from storage.feeding.running import Batch
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from storage.adapters.naming import column_names, pick
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from storage.feeding.options import whole_number
 from storage.stores import is_url
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset
-from storage.feeding.batches import WINDOW, Batches, batches
+from storage.feeding.batches import WINDOW, batches
+from storage.feeding.feed import Batches
 from storage.feeding.sequences import Sequences
 from tasks.networks.vocabulary import PADDING, Vocabulary
 

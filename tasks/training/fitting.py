@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from storage.adapters.keras import KerasBatches, to_keras
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from tasks.training.data import as_pair
 
 Report = Callable[[dict[str, Any]], Any]

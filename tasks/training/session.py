@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset, open_dataset
-from storage.feeding.batches import Batches
+from storage.feeding.feed import Batches
 from tasks.networks.protocol import Network, check_network
 from tasks.networks.vocabulary import Vocabulary
 from tasks.training import artifacts, scoring

@@ -135,6 +135,17 @@ def test_load_state_dict__on_other_ranks_goes_on_where_it_was(many, order, way, 
             assert [value for part in parts for value in part[number][name]] == expected[name]
 
 
+def test_load_state_dict__refused_leaves_it_where_it_was(many):
+    feed = storage.batches(many, 8)
+    whole = contents(storage.batches(many, 8))
+    first = contents([next(feed)])
+    with pytest.raises(ValueError, match="expected a state with a step from 0 to 23, received 99"):
+        feed.load_state_dict({**feed.state_dict(), "epoch": 5, "step": 99})
+    with pytest.raises(ValueError, match="expected a state of this dataset"):
+        feed.load_state_dict({**feed.state_dict(), "fingerprint": "other"})
+    assert first + contents(feed) == whole
+
+
 def test_load_state_dict__at_every_batch_of_an_epoch(many):
     options = {"batch_size": 12, "window": 40 * SAMPLE, "memory": 300 * SAMPLE}
     whole = contents(storage.batches(many, **options))

@@ -1,0 +1,355 @@
+"""The iterator over batches: where it is, what it holds, how it goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from storage.dataset import Dataset
+from storage.feeding.epoch import Epoch
+from storage.feeding.holding import Holding, ragged
+from storage.feeding.memory import Buffers
+from storage.feeding.options import COLUMNS, Options, check_fit, whole_number
+from storage.feeding.order import RULE
+from storage.feeding.reading import shard_edges
+from storage.feeding.running import Batch, Making, Run
+from storage.feeding.sequences import Sequences
+from storage.feeding.sizes import Sizes, sizes_of
+from storage.feeding.tokens import read_texts
+from storage.hashing import hash_bytes
+from storage.plan import digest
+
+_NUMBERS = ("labels", "ids", "rows", "edges")
+
+
+class Batches(Iterator[Batch]):
+    """Batches of one epoch after another; see `storage.batches`. Its state counts batches that were consumed.
+
+    Memory of a batch is used again once no array over it is alive any more: keep what you need, drop the rest. A feed
+    can be pickled; neither threads nor memory travel.
+
+    Attributes
+    ----------
+    epoch : int
+    step : int
+        Number of the batch after the one that was handed out last: of a feed that is no part of another, the batches of
+        the epoch that were handed out.
+    """
+
+    def __init__(self, dataset: Dataset, options: Options, targets: Dataset | None, epoch: int) -> None:
+        check_fit(options, dataset, targets)
+        self.dataset, self.targets, self.options = dataset, targets, options
+        self.epoch, self.step = epoch, 0
+        self._part, self._parts = 0, 1
+        self._edges = shard_edges(dataset, options.split)
+        self._start = int(self._edges[0])
+        self._wanted = frozenset(options.columns or COLUMNS) - (set() if targets is not None else {"targets"})
+        self._wanted |= {"edges"} if options.packs else set()
+        self.sizes = _sizes(dataset, options, self._edges, 2 if self._second is not None else 1)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget threads, memory, and what is being made."""
+        self._run: Run | None = None
+        self._batches: Iterator[tuple[int, Batch]] | None = None
+        self._fault: Exception | None = None
+        self._holding: Holding | None = None
+        self._process = os.getpid()
+        self._waited = 0.0
+
+    @property
+    def _second(self) -> Dataset | None:
+        """The targets, if they are to be read: the dataset's own samples are there already."""
+        if self.targets is None or "targets" not in self._wanted or self.targets.version == self.dataset.version:
+            return None
+        return self.targets
+
+    def __repr__(self) -> str:
+        return (
+            f"<Batches of {self.options.batch_size} from {self.options.split} of {self.dataset.name!r}: epoch "
+            f"{self.epoch}, {self.step:,} done; holds at most {format_bytes(self.memory)}>"
+        )
+
+    # Where it is
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same for every rank."""
+        return len(range(self._part, self._epoch.steps, self._parts))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the first batch of an epoch. What is held in memory stays."""
+        self._go(whole_number("epoch", epoch), 0)
+
+    def state_dict(self, step: int | None = None) -> dict[str, Any]:
+        """Position, as plain values.
+
+        Parameters
+        ----------
+        step : int, optional
+            Batches of the epoch that were consumed, for whoever counts for itself because batches are taken ahead of
+            their use. By default those that were handed out.
+        """
+        step = self.step if step is None else whole_number("step", step, 0)
+        return {"epoch": self.epoch, "step": step, "fingerprint": self._fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, also with another number of ranks.
+
+        Raises
+        ------
+        ValueError
+            If the state is of other data or other parameters.
+        """
+        epoch, step = state.get("epoch"), state.get("step")
+        if state.get("fingerprint") != self._fingerprint or isinstance(epoch, bool) or not isinstance(epoch, int):
+            raise ValueError(
+                "expected a state of this dataset and these parameters, received another's; make the batches with the "
+                "same dataset, batch size, seed, split, window, noise, sequences and drop_last"
+            )
+        before = self.epoch, self.step
+        self._go(epoch, 0)
+        steps = self._epoch.steps
+        if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= steps:
+            self._go(*before)
+            raise ValueError(f"expected a state with a step from 0 to {steps}, received {step!r}")
+        self.step = step
+
+    def _go(self, epoch: int, step: int) -> None:
+        self._stop_run()
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.__dict__.pop("_epoch", None)
+            if self._reads_anew:
+                self.__dict__.pop("_lengths", None)
+                if self._holding is not None:
+                    self._holding.change_texts(self._change())
+        self.step = step
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        options, sequences = self.options, self.options.sequences
+        window = None if self.sizes.window is None else [self.sizes.window, options.streams]
+        noise = None if options.noise is None else str(options.noise)
+        of: list[Any] = [options.batch_size, options.seed, options.split, options.shuffle, options.drop_last]
+        of += [window, noise]
+        if sequences is not None:
+            measured = sequences.batching != "pad" and not self._reads_anew
+            of += [sequences.plain, hash_bytes(self._lengths).hex() if measured else None]
+        return digest([RULE, self.dataset.version, self.targets.version if self.targets else None, *of])
+
+    def part(self, worker: int, workers: int) -> Batches:
+        """Another feed over every `workers`-th of the batches from here on, for processes that share an iteration.
+
+        A split that is larger than a window is held as a whole only if it fits `workers` times.
+        """
+        workers = whole_number("workers", workers, 1)
+        worker = whole_number("worker", worker, 0)
+        if worker >= workers:
+            raise ValueError(f"expected a worker below workers={workers}, received {worker}")
+        other = Batches(self.dataset, self.options, self.targets, self.epoch)
+        other.sizes = self.sizes.shared(workers)
+        other._parts = self._parts * workers
+        done = max(0, -(-(self.step - self._part) // self._parts))  # of this feed's own batches
+        other._part = self._part + self._parts * ((done + worker) % workers)
+        other.step = self._part + self._parts * done
+        if "_lengths" in self.__dict__:
+            other._lengths = self._lengths  # measured once, for all
+        return other
+
+    # What it gives
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what a batch holds."""
+        shaped = self.signature
+        return (*(["values"] if "values" in self._wanted and "values" not in shaped else []), *shaped)
+
+    @property
+    def signature(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
+        """Shape and dtype of each column that is an array; the number of samples is None."""
+        found: dict[str, tuple[tuple[int | None, ...], str]] = {}
+        sequences = self.options.sequences
+        if sequences is not None and "values" in self._wanted:
+            width = None if sequences.batching == "bucket" else sequences.length
+            packs = sequences.batching == "pack"
+            found |= dict.fromkeys(["values", *(["segments", "positions"] if packs else [])], ((None, width), "int32"))
+            found |= {} if packs else {"lengths": ((None,), "int64")}
+        elif self.dataset.kind == "images":
+            images = [
+                name
+                for name in ("values", "targets")
+                if name in self._wanted and (name, self.targets) != ("targets", None)
+            ]
+            found |= dict.fromkeys(images, ((None, *(self.dataset.sample_shape or ())), "uint8"))
+        return found | {name: ((None,), "int64") for name in _NUMBERS if name in self._wanted}
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are held at most in this epoch: samples, batches that are made ahead, columns and order.
+
+        Arithmetic on sizes; nothing is read. Of texts and of images kept as files it is an estimate by their mean size,
+        and what a noise needs for itself is not counted.
+        """
+        return self._epoch.nbytes + 8 * self.sizes.rows * len(self._wanted & {"labels", "ids"})
+
+    @property
+    def waited(self) -> float:
+        """Seconds that whoever took the batches waited for reading, decoding and noise."""
+        return self._waited + (self._run.waited if self._run else 0.0)
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._fault is not None:
+            raise self._fault  # not a batch from memory that was never filled
+        if self._batches is None or self._process != os.getpid():
+            step = self.step + (self._part - self.step) % self._parts
+            if step >= self._epoch.steps:
+                raise StopIteration
+            self._batches = self._begin(step)
+        try:
+            self.step, batch = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._fault = error
+            raise
+        except BaseException:  # a user's Ctrl-C: what was half done is done again
+            self._stop_run()
+            raise
+        return batch
+
+    def __getitem__(self, number: int) -> Batch:
+        """Read one batch by its number; does not move the iterator."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"expected a batch from 0 to {len(self) - 1}, received {number}")
+        columns = {name: column[0] for name, column in self._look_up([self._part + number * self._parts]).items()}
+        batch = {name: columns[name] for name in columns if name in self._wanted}
+        for name, dataset in (("values", self.dataset), ("targets", self.targets)):
+            if name in self._wanted and dataset is not None:
+                batch[name] = dataset.take(columns["rows"], verify=self.options.verify)
+        change, sequences = self._change(), self.options.sequences
+        if change is not None and "values" in batch:
+            batch["values"] = change(batch["values"], columns["ids"])
+        if sequences is not None and "values" in batch:
+            batch |= sequences.rectangle(sequences.tokens(batch["values"]), columns.get("edges"))
+        return batch
+
+    # How it is made
+
+    @cached_property
+    def _epoch(self) -> Epoch:
+        return Epoch(self.dataset, self.options, self.sizes, self._edges, self.epoch, lambda: self._lengths)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """Tokens of the texts of the split: of those that are stored, except where rows are packed after noise."""
+        sequences, holding = self.options.sequences, self._hold()
+        assert sequences is not None
+        if self.sizes.whole and holding.encodes:
+            return holding.lengths(self._epoch.everything)
+
+        def count(low: int, high: int) -> np.ndarray:
+            return np.diff(sequences.tokens(read_texts(self.dataset, low, high, self.options.verify))[1])
+
+        return np.concatenate(list(holding.readers.map(count, self._edges[:-1].tolist(), self._edges[1:].tolist())))
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        return self.dataset.column("labels", self._start, int(self._edges[-1]))
+
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        return self.dataset.column("ids", self._start, int(self._edges[-1]))
+
+    def _look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
+        """Rows, and the columns that are asked for, of some batches; int64 (batches, samples)."""
+        found = self._epoch.look_up(steps)
+        places = found["rows"] - self._start
+        if "labels" in self._wanted:
+            found["labels"] = self._labels[places]
+        if "ids" in self._wanted or self.options.noise is not None:
+            found["ids"] = self._ids[places]
+        return found
+
+    @property
+    def _reads_anew(self) -> bool:
+        """Whether texts are read anew for each epoch: packing depends on the lengths that noise has left."""
+        sequences = self.options.sequences
+        return sequences is not None and sequences.batching == "pack" and self.options.noise is not None
+
+    def _change(self) -> Callable[[Any, np.ndarray], Any] | None:
+        noise = self.options.noise
+        return None if noise is None else partial(noise, seed=self.options.seed, epoch=self.epoch)
+
+    def _hold(self) -> Holding:
+        if self._process != os.getpid():  # in a child of the process that began: its threads are not here
+            self._reset()
+        if self._holding is None:
+            change = self._change() if self._reads_anew else None
+            self._holding = Holding(self.dataset, self._second, self.options, self.sizes, self._edges, change)
+        return self._holding
+
+    def _begin(self, step: int) -> Iterator[tuple[int, Batch]]:
+        holding, sequences = self._hold(), self.options.sequences
+        loading = holding.loading(lambda: self._epoch.schedule, 0 if self.options.packs else step)
+        change = None if holding.encodes else self._change()
+        finish = None if sequences is None else partial(_rectangle, sequences, not holding.encodes)
+        targets = holding.held[1] if self._second is not None else None
+        # As many as are made ahead, the one in hand, and the one before it.
+        buffers = Buffers(len(holding.held) * (self.sizes.groups + 2))
+        make = Making(holding.held[0], targets, change, finish, self._wanted, buffers)
+        groups = self._epoch.groups(step, self._parts)
+        self._run = Run(groups, self._look_up, loading, make, holding.makers, self.sizes.groups)
+        return self._run.batches()
+
+    def _stop_run(self) -> None:
+        if self._run is not None and self._process == os.getpid():
+            self._waited += self._run.waited
+            self._run.stop()
+        self._run = self._batches = self._fault = None
+
+    def close(self) -> None:
+        """Stop the threads and free the memory; iterating again begins again, where it was."""
+        self._stop_run()
+        if self._holding is not None and self._process == os.getpid():
+            self._holding.close()
+        waited = self._waited
+        self._reset()
+        self._waited = waited
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ["dataset", "targets", "options", "epoch", "step", "sizes"]
+        kept += ["_part", "_parts", "_start", "_edges", "_wanted", "_lengths"]
+        return {name: self.__dict__[name] for name in kept if name in self.__dict__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+
+def _rectangle(sequences: Sequences, encode: bool, texts: Any, edges: np.ndarray | None) -> Batch:
+    return sequences.rectangle(sequences.tokens(texts) if encode else texts, edges)
+
+
+def _sizes(dataset: Dataset, options: Options, edges: np.ndarray, copies: int) -> Sizes:
+    stored = float(np.prod(dataset.sample_shape or (1,)))
+    if ragged(dataset):
+        stored = max(1.0, dataset.statistics.get("mean_bytes") or dataset.nbytes / dataset.count)
+    held = stored
+    if options.sequences is not None and options.noise is None:
+        held = 4 * min(stored, options.sequences.length) + 8  # no more tokens than bytes, and an offset
+    heavy = options.noise is not None or (ragged(dataset) and options.sequences is None)
+    return sizes_of(options, edges, stored, held * copies, heavy=heavy)
