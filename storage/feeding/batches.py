@@ -82,7 +82,7 @@ def batches(
         Batches that are made ahead by threads; by default some 8 MiB of them. Small plain batches are not made ahead:
         gathering one takes less time than waking a thread.
     memory : int or str, optional
-        Bytes of samples that may be held. A split that fits is read once and kept. By default a quarter of the memory
+        Bytes of samples that may be held. A split that fits is read once and kept. By default an eighth of the memory
         that is free, and at least the window.
     verify : {None, "first-read", "every-read"}
         Compare shards with their hashes as they are read: not at all, each once, or always.

@@ -11,6 +11,7 @@ import numpy as np
 from storage.dataset import Dataset
 from storage.feeding.batches import WINDOW, batches
 from storage.feeding.feed import Batches
+from storage.feeding.memory import SHARE
 from storage.feeding.sequences import Sequences
 from tasks.networks.vocabulary import PADDING, Vocabulary
 
@@ -108,7 +109,7 @@ def held_memory(copies: int) -> int | None:
     except (ValueError, AttributeError):  # not on a worker; a worker without a memory manager
         return None
     # No less than two windows, with which any data can be read: the order must not depend on the worker.
-    return max(int(limit) // 4, 2 * WINDOW * copies) if limit else None
+    return max(int(limit) // SHARE, 2 * WINDOW * copies) if limit else None
 
 
 def as_pair(batch: dict[str, Any]) -> dict[str, Any]:
