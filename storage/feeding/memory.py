@@ -14,8 +14,8 @@ from storage.limits import group_limits
 ALIGNMENT = 64
 """A cache line: frameworks take arrays that begin on one without a copy."""
 SHARE = 8
-"""Unless told otherwise, held samples take at most an eighth of the memory that is free. A larger split is read anew for
-each epoch, from the system's cache if it fits there; in measurements its first epoch was half as fast again."""
+"""Unless told otherwise, held samples take at most an eighth of the memory that is free. A larger split is read anew
+for each epoch, from the system's cache if it fits there; in measurements its first epoch was half as fast again."""
 
 
 def free_memory() -> int:
