@@ -81,6 +81,7 @@ class Part:
         )
         self._held = _Held()
         self._sound: set[int] = set()
+        self._sound_columns: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Part, (self.dataset, self.build, self.manifest)
@@ -147,6 +148,8 @@ class Part:
         """Gather samples at any rows, in the order given."""
         shards = rows // self.layout.shard
         if verify is not None:
+            if self.plan.ragged:
+                self.compare_column("offsets")
             for shard in np.unique(shards).tolist():
                 self._compare_shard(shard, verify)
         if self.plan.ragged:
@@ -251,10 +254,33 @@ class Part:
             First and past-the-last byte of each sample.
         """
         digest = self._expected(shard, verify)
-        data = memoryview(self._values(shard, digest)[0])
+        if verify is not None:
+            self.compare_column("offsets")
+        data = memoryview(self._values(shard, digest, mapped=False)[0])
         if digest is not None:
             self._sound.add(shard)
         return data, self._offsets_of(*self.layout.bounds(shard)) - shard * int(self.plan.slot_bytes or 0)
+
+    def compare_column(self, name: str) -> None:
+        """Compare the files of a column with their hashes, once.
+
+        Raises
+        ------
+        StorageError
+            If one is missing or damaged; names it.
+        """
+        if name in self._sound_columns:
+            return
+        for file, entry in self.manifest["files"].items():
+            if file.startswith(f"{GROUP}/{name}/c."):
+                where = f"{self.store.location}/{self.key}/{file}"
+                try:
+                    data = self.store.read(f"{self.key}/{file}")
+                except FileNotFoundError:
+                    raise StorageError(f"missing {where}; run verify") from None
+                if hash_bytes(data).hex() != entry["hash"]:
+                    raise StorageError(f"damaged {where}: its bytes are not those that were committed; run verify")
+        self._sound_columns.add(name)
 
     def _compare_shard(self, shard: int, verify: Verify) -> None:
         """Compare a shard with its hash without keeping it."""
@@ -279,19 +305,17 @@ class Part:
             return None
         return bytes(self.table["hash"][shard])
 
-    def _values(self, shard: int, digest: bytes | None = None) -> tuple[Any, int]:
+    def _values(self, shard: int, digest: bytes | None = None, *, mapped: bool = True) -> tuple[Any, int]:
         """The slot of a shard of ragged samples."""
         key = self._data_key(shard)
 
         def load() -> tuple[Any, int]:
             used = self._used_bytes(shard)
             path = self.store.path(key)
-            if path is not None and not compressed(self.plan):
+            if mapped and path is not None and not compressed(self.plan):
                 if (size := path.stat().st_size) != self.plan.slot_bytes:
                     raise ValueError(f"expected {self.plan.slot_bytes:,} bytes, found {size:,}")
-                found = np.memmap(path, np.uint8, "r")
-                _compare(found, digest)
-                return found, size
+                return np.memmap(path, np.uint8, "r"), size
             stored = self.store.read(key)
             _compare(stored, digest)
             data = decode_values(self.plan, stored)

@@ -68,8 +68,10 @@ def batches(
     drop_last : bool
         Leave out a last batch that is not full.
     noise : Noise, optional
-        Applied to every batch with its ids, `seed` and `epoch`: a noise of `tasks.noise`, or anything called like one.
-        In epoch 0 samples are, byte for byte, those of a copy that was stored with the same seed.
+        Changes the samples, given their ids, `seed` and `epoch`: a noise of `tasks.noise`, or anything called like one.
+        It gets samples in any division, batches or several at once, so each sample's result must depend on that sample
+        and its id alone; it must not write into what it gets. States know it by how it prints. In epoch 0 samples are,
+        byte for byte, those of a copy that was stored with the same seed.
     targets : Dataset or path, optional
         Another copy of the same rows, whose samples are given as ``targets``. The dataset itself gives its samples
         before `noise`.
@@ -83,7 +85,7 @@ def batches(
         gathering one takes less time than waking a thread.
     memory : int or str, optional
         Bytes of samples that may be held. A split that fits is read once and kept. By default an eighth of the memory
-        that is free, and at least the window.
+        that is free, and at least two windows.
     verify : {None, "first-read", "every-read"}
         Compare shards with their hashes as they are read: not at all, each once, or always.
 
@@ -123,4 +125,6 @@ def batches(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if targets is not None and not isinstance(targets, Dataset):
         targets = open_dataset(targets)
-    return Batches(opened, options, targets, whole_number("epoch", epoch))
+    feed = Batches(opened, options, targets, whole_number("epoch", epoch))
+    _ = feed.memory  # too little is refused here
+    return feed

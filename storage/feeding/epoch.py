@@ -100,7 +100,7 @@ class Epoch:
             samples = int(slots * self.schedule.largest * sizes.sample_bytes)
         low, high = self.order.part_of(0, self._options.rank, self._options.ranks)
         ahead = sizes.group * (sizes.groups + 2 if sizes.threaded else 2)
-        return samples + int((high - low) * sizes.sample_bytes) * ahead + self.order.nbytes
+        return samples + int((high - low) * sizes.made_bytes) * ahead + self.order.nbytes
 
     def look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows of some batches, int64 (batches, samples), and where the rows of packed texts begin, as ``edges``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -58,6 +59,7 @@ class Batches(Iterator[Batch]):
         self._run: Run | None = None
         self._batches: Iterator[tuple[int, Batch]] | None = None
         self._fault: Exception | None = None
+        self._lock = threading.RLock()
         self._holding: Holding | None = None
         self._process = os.getpid()
         self._waited = 0.0
@@ -120,21 +122,22 @@ class Batches(Iterator[Batch]):
         self.step = step
 
     def _go(self, epoch: int, step: int) -> None:
-        self._stop_run()
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self.__dict__.pop("_epoch", None)
-            if self._reads_anew:
-                self.__dict__.pop("_lengths", None)
-                if self._holding is not None:
-                    self._holding.change_texts(self._change())
-        self.step = step
+        with self._lock:
+            self._stop_run()
+            if epoch != self.epoch:
+                self.epoch = epoch
+                self.__dict__.pop("_epoch", None)
+                if self._reads_anew:
+                    self.__dict__.pop("_lengths", None)
+                    if self._holding is not None:
+                        self._holding.change_texts(self._change())
+            self.step = step
 
     @cached_property
     def _fingerprint(self) -> str:
         options, sequences = self.options, self.options.sequences
         window = None if self.sizes.window is None else [self.sizes.window, options.streams]
-        noise = None if options.noise is None else str(options.noise)
+        noise = None if options.noise is None else _name_of(options.noise)
         of: list[Any] = [options.batch_size, options.seed, options.split, options.shuffle, options.drop_last]
         of += [window, noise]
         if sequences is not None:
@@ -206,6 +209,10 @@ class Batches(Iterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
+        with self._lock:  # a framework's thread may ask for a batch while another moves the feed
+            return self._following()
+
+    def _following(self) -> Batch:
         if self._fault is not None:
             raise self._fault  # not a batch from memory that was never filled
         if self._batches is None or self._process != os.getpid():
@@ -262,11 +269,17 @@ class Batches(Iterator[Batch]):
 
     @cached_property
     def _labels(self) -> np.ndarray:
-        return self.dataset.column("labels", self._start, int(self._edges[-1]))
+        return self._column("labels")
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        return self.dataset.column("ids", self._start, int(self._edges[-1]))
+        return self._column("ids")
+
+    def _column(self, name: str) -> np.ndarray:
+        if self.options.verify is not None:
+            for part in self.dataset.parts:
+                part.compare_column(name)
+        return self.dataset.column(name, self._start, int(self._edges[-1]))
 
     def _look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows, and the columns that are asked for, of some batches; int64 (batches, samples)."""
@@ -297,6 +310,8 @@ class Batches(Iterator[Batch]):
         return self._holding
 
     def _begin(self, step: int) -> Iterator[tuple[int, Batch]]:
+        if self._run is not None:
+            self._stop_run()
         holding, sequences = self._hold(), self.options.sequences
         loading = holding.loading(lambda: self._epoch.schedule, 0 if self.options.packs else step)
         change = None if holding.encodes else self._change()
@@ -310,10 +325,12 @@ class Batches(Iterator[Batch]):
         return self._run.batches()
 
     def _stop_run(self) -> None:
-        if self._run is not None and self._process == os.getpid():
-            self._waited += self._run.waited
-            self._run.stop()
-        self._run = self._batches = self._fault = None
+        with self._lock:
+            self._batches = self._fault = None
+            if self._run is not None and self._process == os.getpid():
+                self._run.stop()  # if a user interrupts this, too, it is done before the next begins
+                self._waited += self._run.waited
+            self._run = None
 
     def close(self) -> None:
         """Stop the threads and free the memory; iterating again begins again, where it was."""
@@ -340,6 +357,14 @@ class Batches(Iterator[Batch]):
         self._reset()
 
 
+def _name_of(noise: Any) -> str:
+    """How a noise prints, or where it is defined if it prints as a place in memory."""
+    if " at 0x" not in (text := str(noise)):
+        return text
+    kind = noise if hasattr(noise, "__qualname__") else type(noise)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _rectangle(sequences: Sequences, encode: bool, texts: Any, edges: np.ndarray | None) -> Batch:
     return sequences.rectangle(sequences.tokens(texts) if encode else texts, edges)
 
@@ -348,8 +373,10 @@ def _sizes(dataset: Dataset, options: Options, edges: np.ndarray, copies: int) -
     stored = float(np.prod(dataset.sample_shape or (1,)))
     if ragged(dataset):
         stored = max(1.0, dataset.statistics.get("mean_bytes") or dataset.nbytes / dataset.count)
-    held = stored
-    if options.sequences is not None and options.noise is None:
-        held = 4 * min(stored, options.sequences.length) + 8  # no more tokens than bytes, and an offset
+    held, made = stored, float(np.prod(dataset.sample_shape)) if dataset.sample_shape else stored
+    if options.sequences is not None:
+        made = 4.0 * options.sequences.length * (3 if options.packs else 1)
+        if options.noise is None or options.packs:
+            held = 4 * min(stored, options.sequences.length) + 8  # no more tokens than bytes, and an offset
     heavy = options.noise is not None or (ragged(dataset) and options.sequences is None)
-    return sizes_of(options, edges, stored, held * copies, heavy=heavy)
+    return sizes_of(options, edges, stored, held * copies, made * copies, heavy=heavy)

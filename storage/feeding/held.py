@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,26 +20,26 @@ class Places:
 
     def __init__(self, slot_rows: int) -> None:
         self.slot_rows = slot_rows
-        self._runs: list[tuple[int, int]] = []
+        self._slots: dict[int, int] = {}
         self._lows = self._bases = np.empty(0, np.int64)
+        self._changed = False
 
     def add(self, low: int, slot: int) -> None:
         """A run that begins at row `low` lies in a slot from now on."""
-        insort(self._runs, (low, slot))
-        self._index()
+        self._slots[low] = slot
+        self._changed = True
 
     def remove(self, low: int) -> None:
         """Forget the run that begins at row `low`."""
-        del self._runs[bisect_right(self._runs, (low, -1))]
-        self._index()
-
-    def _index(self) -> None:
-        runs = np.array(self._runs, np.int64).reshape(-1, 2)
-        self._lows = runs[:, 0].copy()
-        self._bases = runs[:, 1] * self.slot_rows - self._lows
+        del self._slots[low]
+        self._changed = True
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Places of rows that all lie in memory, int64 of the same shape."""
+        if self._changed:
+            runs = np.array(sorted(self._slots.items()), np.int64).reshape(-1, 2)
+            self._lows, self._bases = runs[:, 0].copy(), runs[:, 1] * self.slot_rows - runs[:, 0]
+            self._changed = False
         if len(self._bases) == 1:
             return rows + self._bases[0]
         return rows + self._bases[np.searchsorted(self._lows, rows, side="right") - 1]

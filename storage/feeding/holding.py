@@ -117,8 +117,12 @@ class Holding:
     def lengths(self, schedule: Schedule) -> np.ndarray:
         """Tokens of all texts of a split that is held as a whole, int64 (rows,)."""
         loading = self.loading(lambda: schedule, 0)
-        for read in loading.reads(int(schedule.first.max(initial=0)) + 1):
-            read.result()
+        try:
+            for read in loading.reads(int(schedule.first.max(initial=0)) + 1):
+                read.result()
+        except BaseException:
+            loading.stop()  # or they would be counted as read for another epoch
+            raise
         tokens = self.held[0]
         assert isinstance(tokens, HeldTokens)
         return tokens.lengths()

@@ -15,6 +15,8 @@ from storage.feeding.schedule import Schedule
 Submit = Callable[..., "Future[Any]"]
 _NOTHING: Future[Any] = Future()
 _NOTHING.set_result(None)
+_AHEAD = 8
+"""Pieces of a split that is held as a whole which are read before they are needed."""
 
 
 class Loading(Protocol):
@@ -67,7 +69,7 @@ class RingLoading:
         self._futures: list[Future[Any]] = []
         self._waited = 0
         self._step = first
-        self._ends: list[tuple[int, int, int]] = []  # last batch, first row, slot of what is in memory
+        self._ends: list[tuple[int, int, int, int]] = []  # last batch, first row, slot, number of what is in memory
         self._read_ahead()
 
     def _read_ahead(self) -> None:
@@ -79,7 +81,7 @@ class RingLoading:
             low, high = self._runs[number]
             slot = self._free.pop()
             self.places.add(low, slot)
-            heapq.heappush(self._ends, (self._last[number], low, slot))
+            heapq.heappush(self._ends, (self._last[number], low, slot, number))
             self._futures.append(self._submit(_load, self._held, slot, low, high))
 
     def ask(self, stop: int) -> bool:
@@ -97,7 +99,12 @@ class RingLoading:
         """See `Loading`."""
         self._step = step
         while self._ends and self._ends[0][0] < step:
-            _, low, slot = heapq.heappop(self._ends)
+            _, low, slot, number = heapq.heappop(self._ends)
+            future = self._futures[number]
+            # What nobody waits for may still be read, into a slot that is about to be given to others.
+            if not (number >= self._waited and future.cancel()):
+                wait([future])
+            self._futures[number] = _NOTHING
             self.places.remove(low)
             self._free.append(slot)
         self._read_ahead()
@@ -142,8 +149,15 @@ class WholeLoading:
         absent = ~np.isin(pieces, np.fromiter(loaded, np.int64, len(loaded)))
         order = np.flatnonzero(absent)[np.argsort(index[absent], kind="stable")]  # as they are needed
         self._first = schedule.first[wanted][index[order]]
-        self._futures = [self._start(piece) for piece in pieces[order].tolist()]
+        self._pieces = pieces[order].tolist()
+        self._futures: list[Future[Any]] = []
         self._waited = 0
+        self._start_up_to(_AHEAD)
+
+    def _start_up_to(self, end: int) -> None:
+        """Not all at once: who leaves Python would have to wait for all that was begun."""
+        while len(self._futures) < min(end, len(self._pieces)):
+            self._futures.append(self._start(self._pieces[len(self._futures)]))
 
     def _start(self, piece: int) -> Future[Any]:
         low, high = self._edges[piece : piece + 2].tolist()
@@ -162,6 +176,7 @@ class WholeLoading:
     def reads(self, stop: int) -> list[Future[Any]]:
         """See `Loading`."""
         end = int(np.searchsorted(self._first, stop, side="left"))
+        self._start_up_to(end + _AHEAD)
         found = self._futures[self._waited : end]
         self._waited = max(self._waited, end)
         return found

@@ -90,6 +90,8 @@ class Making:
             made["values"] = self.held.gather(places, self.buffers)
         if "targets" in self.wanted:
             made["targets"] = made["values"] if self.targets is None else self.targets.gather(places, self.buffers)
+            if self.targets is None and self.change is None and isinstance(made["values"], np.ndarray):
+                made["targets"] = made["values"].copy()  # whoever writes into one does not mean the other
         if self.change is not None and "values" in self.wanted:
             made["values"] = self.change(made["values"], ids)
         if self.finish is not None and "values" in self.wanted:
@@ -184,9 +186,9 @@ class Run:
     def _begin(self, steps: list[int]) -> Group:
         columns = self._look_up(steps)
         places = self._loading.places.of(columns["rows"])
+        # Those that earlier groups wait for may be needed here, too.
         reads = [*(read for read in self._reading if not read.done()), *self._loading.reads(steps[-1] + 1)]
-        # A failed read stays in the list: whoever comes to need it must not take what is in memory.
-        self._reading = [read for read in reads if not (read.done() and read.exception() is None)]
+        self._reading = reads
         ids, edges = columns.get("ids"), columns.get("edges")
         wanted = {name: column for name, column in columns.items() if name in self._make.wanted}
         if self._makers is None:

@@ -29,6 +29,8 @@ class Sizes:
     """Rows of the split."""
     sample_bytes: float
     """Of one sample in memory and, where there are any, its target; the mean where samples differ."""
+    made_bytes: float
+    """Of one sample in a batch, decoded and with its target."""
     window: int | None
     """Pieces of a stream that are shuffled together; None: all rows of the split are."""
     whole: bool
@@ -41,6 +43,8 @@ class Sizes:
     """Groups that are made ahead."""
     limit: int
     """Bytes that may be held."""
+    strict: bool
+    """Whether more is refused, because the limit was asked for."""
 
     @property
     def held_bytes(self) -> int:
@@ -53,7 +57,7 @@ class Sizes:
         return replace(self, whole=self.whole and whole)
 
 
-def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *, heavy: bool) -> Sizes:
+def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, made: float, *, heavy: bool) -> Sizes:
     """Choose what is held, and how batches are made.
 
     Parameters
@@ -61,8 +65,9 @@ def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *,
     options : Options
     edges : ndarray of int64, shape (pieces + 1,)
         See `storage.feeding.order.EpochOrder`.
-    stored, held : float
-        Bytes of a sample as it is stored, and in memory with its target. The order depends on the first alone.
+    stored, held, made : float
+        Bytes of a sample as it is stored, in memory with its target, and in a batch. The order depends on the first
+        alone.
     heavy : bool
         Whether more is done to a sample than copying it.
 
@@ -76,7 +81,8 @@ def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *,
     window = None
     if options.shuffle and not full:
         window = max(1, int(options.window / (np.diff(edges).max() * stored)) // options.streams)
-    limit = options.memory or max(int(options.window * held / stored), free_memory() // SHARE)
+    # Two windows are nearly always enough to read by; where they are not, more is held.
+    limit = options.memory or max(2 * int(options.window * held / stored), free_memory() // SHARE)
     if (full or options.packs) and rows * held > limit:
         what = "pack" if options.packs else "shuffle"
         cure = "" if options.packs else f"; lower window= (it is {format_bytes(options.window)})"
@@ -85,7 +91,7 @@ def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *,
             f"received {format_bytes(int(limit))}{cure}"
         )
     low, high = share(options.batch_size, options.rank, options.ranks)
-    batch_bytes = (high - low) * held
+    batch_bytes = (high - low) * made
     threaded = options.threads > 0 and (heavy or batch_bytes >= INLINE_BYTES)
     # Batches that are looked up together need their shards together: fewer where windows are small.
     in_windows = int(np.diff(edges).max()) * (window * options.streams // 8 if window else 1)
@@ -95,7 +101,9 @@ def sizes_of(options: Options, edges: np.ndarray, stored: float, held: float, *,
     elif threaded:
         group = max(1, min(group, int(MADE_BYTES // max(1.0, batch_bytes)), (options.depth or 2 * group) // 2))
     groups = max(1, -(-options.depth // group)) if options.depth else 2
-    return Sizes(rows, held, window, rows * held <= limit, threaded, group, groups, int(limit))
+    return Sizes(
+        rows, held, made, window, rows * held <= limit, threaded, group, groups, int(limit), options.memory is not None
+    )
 
 
 def slots_of(sizes: Sizes, schedule: Schedule, threads: int) -> int:
@@ -108,7 +116,7 @@ def slots_of(sizes: Sizes, schedule: Schedule, threads: int) -> int:
     """
     needed = schedule.most_at_once(sizes.group)
     slot_bytes = schedule.largest * sizes.sample_bytes
-    if needed * slot_bytes > sizes.limit:
+    if sizes.strict and needed * slot_bytes > sizes.limit:
         raise ValueError(
             f"expected memory of at least {format_bytes(int(needed * slot_bytes))} for {needed} runs of up to "
             f"{format_bytes(int(slot_bytes))}, received {format_bytes(sizes.limit)}; lower window= or streams=, or "

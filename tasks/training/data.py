@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset
-from storage.feeding.batches import WINDOW, batches
+from storage.feeding.batches import batches
 from storage.feeding.feed import Batches
 from storage.feeding.memory import SHARE
 from storage.feeding.sequences import Sequences
@@ -56,7 +56,7 @@ def image_feed(
     augment : Noise, optional
         Changes the images, anew in every epoch of training; in storage order always as in epoch 0.
     """
-    return batches(
+    return _within_worker(
         inputs,
         batch_size,
         seed=seed,
@@ -65,7 +65,6 @@ def image_feed(
         columns=("values", "labels" if clean is None else "targets"),
         noise=augment if shuffle or augment is None else AsInEpoch0(augment),
         targets=clean,
-        memory=held_memory(1 if clean is None else 2),
     )
 
 
@@ -84,7 +83,7 @@ def text_feed(
     Encoded once and kept; with a noise, anew for every epoch.
     """
     sequences = Sequences(vocabulary.ragged, length, "pad", keep="tail", padding="before", fill=PADDING)
-    return batches(
+    return _within_worker(
         dataset,
         batch_size,
         seed=seed,
@@ -93,23 +92,26 @@ def text_feed(
         columns=("values", "labels"),
         noise=augment,
         sequences=sequences,
-        memory=held_memory(1),
     )
 
 
-def held_memory(copies: int) -> int | None:
-    """Bytes that samples may take on a Dask worker, which is restarted where it takes more than its share.
+def _within_worker(dataset: Dataset, batch_size: int, **options: Any) -> Batches:
+    """Batches that hold no more than a share of a Dask worker's memory: it is restarted where it takes too much.
 
-    None outside a worker, and where it has no limit.
+    Where that is too little for the order, which must not depend on the worker, they hold what is needed.
     """
     from distributed import get_worker
 
     try:
         limit = get_worker().memory_manager.memory_limit
     except (ValueError, AttributeError):  # not on a worker; a worker without a memory manager
-        return None
-    # No less than two windows, with which any data can be read: the order must not depend on the worker.
-    return max(int(limit) // SHARE, 2 * WINDOW * copies) if limit else None
+        limit = None
+    if limit:
+        try:
+            return batches(dataset, batch_size, memory=int(limit) // SHARE, **options)
+        except ValueError:  # also what else is wrong, which is said again
+            pass
+    return batches(dataset, batch_size, **options)
 
 
 def as_pair(batch: dict[str, Any]) -> dict[str, Any]:

@@ -176,6 +176,24 @@ def test_part__of_little_memory_skips_what_others_need(many, workers):
         assert contents(storage.batches(many, 2, **options).part(worker, workers)) == whole[worker::workers]
 
 
+def test_part__never_fills_memory_that_is_still_being_read_into(many, monkeypatch):
+    """Runs between two batches of a part are given up: what reads them must be done before others use their slot."""
+    read, gate = storage.feeding.held.read_images, threading.Event()
+
+    def slow(dataset, start, out, **options):
+        found = np.empty_like(out)
+        read(dataset, start, found, **options)
+        if start // 8 % 3 == 1:
+            gate.wait(0.02)
+        out[:] = found
+
+    monkeypatch.setattr("storage.feeding.held.read_images", slow)
+    for workers in (2, 3):
+        feed = storage.batches(many, 4, window=1, streams=1, memory=6 * 8 * SAMPLE, threads=3).part(1, workers)
+        for batch in feed:
+            np.testing.assert_array_equal(batch["values"], many.take(batch["rows"]))
+
+
 def test_part__of_a_part(many):
     feed = storage.batches(many, 8)
     whole = contents(storage.batches(many, 8))
@@ -264,11 +282,17 @@ def test_batches__refuse_what_means_nothing(many, options, message):
 
 
 def test_batches__refuse_less_memory_than_a_batch_needs_before_anything_is_read(many):
-    feed = storage.batches(many, 8, window=40 * SAMPLE, memory=2 * 8 * SAMPLE)
     with pytest.raises(ValueError, match=r"expected memory of at least .* runs of up to .*; lower window= or streams="):
-        assert feed.memory
-    with pytest.raises(ValueError, match="expected memory of at least"):
-        next(feed)
+        storage.batches(many, 8, window=40 * SAMPLE, memory=2 * 8 * SAMPLE)
+
+
+def test_batches__need_no_more_memory_than_they_have_by_default(many, monkeypatch):
+    monkeypatch.setattr("storage.feeding.sizes.free_memory", lambda: 0)
+    for window in (1, 40 * SAMPLE, 90 * SAMPLE):
+        for streams in (1, 3, 8):
+            for epoch in range(3):
+                feed = storage.batches(many, 8, window=window, streams=streams, epoch=epoch)
+                assert len(list(feed)) == len(feed)
 
 
 # Memory
@@ -386,6 +410,29 @@ def test_verify__a_damaged_shard_stops_the_feed_and_none_of_it_comes_out(image_b
         [feed[step] for step in range(len(feed))]
 
 
+@pytest.mark.parametrize("column", ["labels", "ids"])
+def test_verify__damaged_columns_stop_the_feed(image_build, commit, column):
+    dataset = commit(image_build(50))
+    part = dataset.parts[0]
+    path = part.store.path(f"{part.key}/data.zarr/{column}/c.0")
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(storage.StorageError, match=rf"damaged .*{column}/c\.0: its bytes are not those"):
+        list(storage.batches(dataset, 4, verify="first-read"))
+    assert list(storage.batches(dataset, 4))
+
+
+def test_verify__kept_files_are_in_memory_once_they_were_compared(file_build, commit):
+    dataset = commit(file_build(40))
+    whole = contents(storage.batches(dataset, 4))
+    feed = storage.batches(dataset, 4, verify="every-read", threads=0)
+    first = contents([next(feed)])
+    for shard in range(dataset.shards):
+        flip(dataset, shard)
+    assert first + contents(feed) == whole
+
+
 def test_verify__of_texts(text_build, commit):
     dataset = commit(text_build([f"text {i}" for i in range(50)], 7))
     flip(dataset, 2)
@@ -428,6 +475,47 @@ def test_batches__go_on_after_an_interruption(many, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             next(feed)
     assert first + contents(feed) == contents(storage.batches(many, 8))
+
+
+def test_batches__go_on_after_an_interruption_was_interrupted(many, monkeypatch):
+    feed = storage.batches(many, 8, threads=0)
+    first = contents([next(feed)])
+    interrupt = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    with monkeypatch.context() as context:
+        context.setattr("storage.feeding.memory.Buffers.take", interrupt)
+        context.setattr("storage.feeding.running.Run.stop", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(feed)
+    assert first + contents(feed) == contents(storage.batches(many, 8))
+
+
+def test_state_dict__of_a_noise_that_prints_as_a_place_in_memory(many):
+    class Silent:
+        kind = "images"
+
+        def __call__(self, samples, ids, *, seed=0, epoch=0):
+            return samples
+
+    def plain(samples, ids, *, seed=0, epoch=0):
+        return samples
+
+    for one, other in ((Silent(), Silent()), (plain, plain)):
+        storage.batches(many, 8, noise=one).load_state_dict(storage.batches(many, 8, noise=other).state_dict())
+        assert " at 0x" in str(one)
+    with pytest.raises(ValueError, match="expected a state of this dataset"):
+        storage.batches(many, 8, noise=plain).load_state_dict(storage.batches(many, 8, noise=Silent()).state_dict())
+
+
+def test_batches__values_and_targets_are_never_one_array(many):
+    batch = next(storage.batches(many, 8, targets=many))
+    batch["values"][:] = 0
+    np.testing.assert_array_equal(batch["targets"], many.take(batch["rows"]))
+
+
+def test_memory__of_kept_files_counts_decoded_batches(file_build, commit):
+    dataset = commit(file_build(40, (64, 64, 3)))
+    feed = storage.batches(dataset, 8, depth=8)
+    assert feed.memory > 8 * 8 * 64 * 64 * 3
 
 
 # Processes and threads
