@@ -66,6 +66,7 @@ bench: setup
 	.venv/bin/python benchmarks/import_time.py
 	.venv/bin/python benchmarks/keyed.py
 	@echo "storage (needs the data and an empty folder): .venv/bin/python benchmarks/storage.py --folder bench"
+	@echo "feeding (needs the data and an empty folder): .venv/bin/python benchmarks/feeding.py --folder bench"
 	@echo "kill anything, 200 times: .venv/bin/python benchmarks/faults.py --runs 200"
 	@echo "full size (10 minutes and more; needs the data): .venv/bin/python benchmarks/targets.py --root runs-full"
 
