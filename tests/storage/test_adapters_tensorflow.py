@@ -87,7 +87,8 @@ def test_to_tensorflow__memory_that_was_dropped_is_used_again(images):
     with addresses_given() as given:
         for _ in to_tensorflow(storage.batches(images, 1)):
             pass
-    assert len(given) == 35 and len(set(given)) < 10
+    # How many are in use at once is up to TensorFlow's threads; without using any again there are 35.
+    assert len(given) == 35 and len(set(given)) < 20
 
 
 def test_to_tensorflow__each_iteration_is_the_next_epoch(images):
