@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 
@@ -60,7 +61,9 @@ def test_storage__examples_run(finished_run, capsys):
 
 
 def test_feeding__examples_run(finished_run, capsys):
-    names = run("feeding.md")
+    # Not on a cluster of another test, which may be closing.
+    with dask.config.set(scheduler="threads"):
+        names = run("feeding.md")
     said = capsys.readouterr().out
     assert "3 batches in an epoch; <Batches of 64 from train of 'clean'" in said
     assert "go on from {'epoch': 2" in said or "'step': 3" in said
