@@ -122,6 +122,7 @@ class Batches(Iterator[Batch]):
         self.step = step
 
     def _go(self, epoch: int, step: int) -> None:
+        self._leave_parent()
         with self._lock:
             self._stop_run()
             if epoch != self.epoch:
@@ -179,15 +180,11 @@ class Batches(Iterator[Batch]):
         sequences = self.options.sequences
         if sequences is not None and "values" in self._wanted:
             width = None if sequences.batching == "bucket" else sequences.length
-            packs = sequences.batching == "pack"
-            found |= dict.fromkeys(["values", *(["segments", "positions"] if packs else [])], ((None, width), "int32"))
-            found |= {} if packs else {"lengths": ((None,), "int64")}
+            others = ["segments", "positions"] if self.options.packs else []
+            found |= dict.fromkeys(["values", *others], ((None, width), "int32"))
+            found |= {} if self.options.packs else {"lengths": ((None,), "int64")}
         elif self.dataset.kind == "images":
-            images = [
-                name
-                for name in ("values", "targets")
-                if name in self._wanted and (name, self.targets) != ("targets", None)
-            ]
+            images = [name for name in ("values", "targets") if name in self._wanted]
             found |= dict.fromkeys(images, ((None, *(self.dataset.sample_shape or ())), "uint8"))
         return found | {name: ((None,), "int64") for name in _NUMBERS if name in self._wanted}
 
@@ -198,7 +195,10 @@ class Batches(Iterator[Batch]):
         Arithmetic on sizes; nothing is read. Of texts and of images kept as files it is an estimate by their mean size,
         and what a noise needs for itself is not counted.
         """
-        return self._epoch.nbytes + 8 * self.sizes.rows * len(self._wanted & {"labels", "ids"})
+        columns = {"labels", "ids"} & self._wanted | ({"ids"} if self.options.noise is not None else set())
+        sequences = self.options.sequences
+        measured = sequences is not None and sequences.batching != "pad"
+        return self._epoch.nbytes + 8 * self.sizes.rows * (len(columns) + measured)
 
     @property
     def waited(self) -> float:
@@ -209,13 +209,14 @@ class Batches(Iterator[Batch]):
         return self
 
     def __next__(self) -> Batch:
+        self._leave_parent()
         with self._lock:  # a framework's thread may ask for a batch while another moves the feed
             return self._following()
 
     def _following(self) -> Batch:
         if self._fault is not None:
             raise self._fault  # not a batch from memory that was never filled
-        if self._batches is None or self._process != os.getpid():
+        if self._batches is None:
             step = self.step + (self._part - self.step) % self._parts
             if step >= self._epoch.steps:
                 raise StopIteration
@@ -294,16 +295,19 @@ class Batches(Iterator[Batch]):
     @property
     def _reads_anew(self) -> bool:
         """Whether texts are read anew for each epoch: packing depends on the lengths that noise has left."""
-        sequences = self.options.sequences
-        return sequences is not None and sequences.batching == "pack" and self.options.noise is not None
+        return self.options.packs and self.options.noise is not None
 
     def _change(self) -> Callable[[Any, np.ndarray], Any] | None:
         noise = self.options.noise
         return None if noise is None else partial(noise, seed=self.options.seed, epoch=self.epoch)
 
-    def _hold(self) -> Holding:
-        if self._process != os.getpid():  # in a child of the process that began: its threads are not here
+    def _leave_parent(self) -> None:
+        """In a child of the process that began: its threads are not here, and its lock may be held for ever."""
+        if self._process != os.getpid():
             self._reset()
+
+    def _hold(self) -> Holding:
+        self._leave_parent()
         if self._holding is None:
             change = self._change() if self._reads_anew else None
             self._holding = Holding(self.dataset, self._second, self.options, self.sizes, self._edges, change)
@@ -327,15 +331,16 @@ class Batches(Iterator[Batch]):
     def _stop_run(self) -> None:
         with self._lock:
             self._batches = self._fault = None
-            if self._run is not None and self._process == os.getpid():
+            if self._run is not None:
                 self._run.stop()  # if a user interrupts this, too, it is done before the next begins
                 self._waited += self._run.waited
             self._run = None
 
     def close(self) -> None:
         """Stop the threads and free the memory; iterating again begins again, where it was."""
+        self._leave_parent()
         self._stop_run()
-        if self._holding is not None and self._process == os.getpid():
+        if self._holding is not None:
             self._holding.close()
         waited = self._waited
         self._reset()
