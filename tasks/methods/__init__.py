@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tasks.methods.bayes import BernoulliNB, GaussianNB, MultinomialNB
     from tasks.methods.clusters import KMeans
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
@@ -18,13 +19,26 @@ if TYPE_CHECKING:
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.svm import LinearSVC
 
-__all__ = ["DBSCAN", "PCA", "KMeans", "KNeighborsClassifier", "LinearSVC", "StandardScaler"]
+__all__ = [
+    "DBSCAN",
+    "PCA",
+    "BernoulliNB",
+    "GaussianNB",
+    "KMeans",
+    "KNeighborsClassifier",
+    "LinearSVC",
+    "MultinomialNB",
+    "StandardScaler",
+]
 
 _ROOMS = {
+    "BernoulliNB": "bayes",
     "DBSCAN": "density",
+    "GaussianNB": "bayes",
     "KMeans": "clusters",
     "KNeighborsClassifier": "neighbors",
     "LinearSVC": "svm",
+    "MultinomialNB": "bayes",
     "PCA": "decomposition",
     "StandardScaler": "preprocessing",
 }

@@ -29,6 +29,9 @@ EVERY = [
     methods.DBSCAN(),
     methods.DBSCAN(eps="auto"),
     methods.StandardScaler(),
+    methods.GaussianNB(),
+    methods.MultinomialNB(),
+    methods.BernoulliNB(),
 ]
 ON_BLOCKS = [
     methods.KNeighborsClassifier(3),
@@ -37,6 +40,9 @@ ON_BLOCKS = [
     methods.KMeans(3, random_state=0),
     methods.DBSCAN(eps=20.0),
     methods.StandardScaler(),
+    methods.GaussianNB(),
+    methods.MultinomialNB(),
+    methods.BernoulliNB(),
 ]
 
 

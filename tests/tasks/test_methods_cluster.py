@@ -34,6 +34,9 @@ MAKERS = {
     "KMeans": lambda: methods.KMeans(10, random_state=0),
     "DBSCAN": lambda: methods.DBSCAN(eps="auto"),
     "StandardScaler": lambda: methods.StandardScaler(),
+    "GaussianNB": lambda: methods.GaussianNB(var_smoothing=1e-3),
+    "MultinomialNB": lambda: methods.MultinomialNB(),
+    "BernoulliNB": lambda: methods.BernoulliNB(),
 }
 
 
@@ -118,6 +121,9 @@ PHASES = {
     "KMeans": "assign",
     "DBSCAN": "link",
     "StandardScaler": "moments",
+    "GaussianNB": "moments",
+    "MultinomialNB": "count",
+    "BernoulliNB": "count",
 }
 
 
