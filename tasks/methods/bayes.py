@@ -83,7 +83,8 @@ class _OnBlocks:
 
     def _each(self, X: Any, word: str) -> Any:
         if not is_dask(X):
-            return getattr(super(), word)(X)
+            with np.errstate(divide="ignore"):  # a class of no weight has the probability 0, and no logarithm
+                return getattr(super(), word)(X)
         check_is_fitted(self)
         X = check_matrix(self, X, reset=False)
         votes = word == "predict"
