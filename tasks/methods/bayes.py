@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import naive_bayes
 from sklearn.utils.validation import check_is_fitted
 
-from tasks.methods.blocks import collect, is_dask, map_rows, open_blocks
+from tasks.methods.blocks import Blocks, collect, is_dask, map_rows, open_blocks
 from tasks.methods.inputs import check_labelled, check_matrix
 from tasks.methods.moments import Moments, column_moments, merge_moments
 from tasks.methods.scratch import Scratch, parts, slices
@@ -126,8 +126,7 @@ class GaussianNB(_OnBlocks, naive_bayes.GaussianNB):
 
     def _count_blocks(self, X: Any, codes: np.ndarray, weights: np.ndarray | None) -> None:
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            aligned = [rows.scatter("labels", codes)]
-            aligned.append([None] * len(rows) if weights is None else rows.scatter("weights", weights))
+            aligned = _aligned(rows, codes, weights)
             shared = (len(self.classes_),)
             by_class, total = rows.reduce("moments", _class_moments, *aligned, shared=shared, combine=_merge_moments)
         self.epsilon_ = self.var_smoothing * float((total.scatter / total.rows).max())
@@ -150,8 +149,7 @@ class _Discrete(_OnBlocks):
 
     def _count_blocks(self, X: Any, codes: np.ndarray, weights: np.ndarray | None) -> None:
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            aligned = [rows.scatter("labels", codes)]
-            aligned.append([None] * len(rows) if weights is None else rows.scatter("weights", weights))
+            aligned = _aligned(rows, codes, weights)
             shared = (len(self.classes_), *self._how_to_count())
             counts = rows.reduce("count", _class_sums, *aligned, shared=shared, combine=np.add)
         self.feature_count_, self.class_count_ = counts[:, :-1].copy(), counts[:, -1].copy()
@@ -264,6 +262,12 @@ def _weights(values: Any, rows: int) -> np.ndarray | None:
     if not np.isfinite(weights).all():
         raise ValueError("Input sample_weight contains NaN or infinity.")
     return weights
+
+
+def _aligned(rows: Blocks, codes: np.ndarray, weights: np.ndarray | None) -> list[list]:
+    """Return labels and weights by block; None stands for no weights."""
+    weighed = [None] * len(rows) if weights is None else rows.scatter("weights", weights)
+    return [rows.scatter("labels", codes), weighed]
 
 
 def _predicted(block: np.ndarray, estimator: Any, word: str) -> np.ndarray:
