@@ -17,7 +17,7 @@ import tasks
 from pipeline.robustness import asked_of, denoiser_of, scored_steps, stored_noises
 from pipeline.steps import step_fingerprint
 from storage.plan import digest
-from tasks.fingerprint import files_version
+from storage.fingerprint import files_version
 from tasks.noise.protocol import printed, slug_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from storage import raw
-from storage.arrays import compressed, data_key, decode_values
+from storage.arrays import column_key, column_rows, compressed, data_key, decode_values
 from storage.columns import read_column
 from storage.documents import BUILDS, GROUP, SHARDS
 from storage.errors import StorageError
@@ -261,26 +261,30 @@ class Part:
             self._sound.add(shard)
         return data, self._offsets_of(*self.layout.bounds(shard)) - shard * int(self.plan.slot_bytes or 0)
 
-    def compare_column(self, name: str) -> None:
-        """Compare the files of a column with their hashes, once.
+    def compare_column(self, name: str, start: int = 0, stop: int | None = None) -> None:
+        """Compare the files of a column that hold some rows, by default all, with their hashes, once.
 
         Raises
         ------
         StorageError
             If one is missing or damaged; names it.
         """
-        if name in self._sound_columns:
-            return
-        for file, entry in self.manifest["files"].items():
-            if file.startswith(f"{GROUP}/{name}/c."):
-                where = f"{self.store.location}/{self.key}/{file}"
-                try:
-                    data = self.store.read(f"{self.key}/{file}")
-                except FileNotFoundError:
-                    raise StorageError(f"missing {where}; run verify") from None
-                if hash_bytes(data).hex() != entry["hash"]:
-                    raise StorageError(f"damaged {where}: its bytes are not those that were committed; run verify")
-        self._sound_columns.add(name)
+        variable = next(one for one in columns(self.plan.ragged) if one.name == name)
+        rows = column_rows(self.layout.count)
+        stop = self.layout.count if stop is None else stop
+        for chunk in range(start // rows, -(-stop // rows)):
+            key = f"{self.key}/{GROUP}/{column_key(variable, chunk)}"
+            if key in self._sound_columns:
+                continue
+            where = f"{self.store.location}/{key}"
+            try:
+                data = self.store.read(key)
+            except FileNotFoundError:
+                raise StorageError(f"missing {where}; run verify") from None
+            expected = self.manifest["files"].get(key.removeprefix(f"{self.key}/"), {}).get("hash")
+            if hash_bytes(data).hex() != expected:
+                raise StorageError(f"damaged {where}: its bytes are not those that were committed; run verify")
+            self._sound_columns.add(key)
 
     def _compare_shard(self, shard: int, verify: Verify) -> None:
         """Compare a shard with its hash without keeping it."""

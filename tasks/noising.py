@@ -19,7 +19,7 @@ from storage.shards import Shard
 from storage.stores import locate
 from storage.writer import Build
 from tasks.building import Reporting, Work, build_dataset, wrong_texts
-from tasks.fingerprint import code_version, describe
+from storage.fingerprint import code_version, describe
 from tasks.noise.protocol import printed, slug_of
 
 VERSION = 1

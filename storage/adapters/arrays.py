@@ -34,7 +34,7 @@ def to_dask(dataset: Dataset | str | Path, split: str | None = None, *, verify: 
     split : str, optional
         ``train``, ``validation`` or ``test``; by default all rows.
     verify : bool
-        Compare every shard with its hash as it is read.
+        Compare every shard, and every file of labels and ids, with its hash as it is read.
 
     Returns
     -------
@@ -61,7 +61,8 @@ def to_dask(dataset: Dataset | str | Path, split: str | None = None, *, verify: 
         values = dask.bag.Bag(graph, stem, len(bounds))
     else:
         values = lazy_rows(read, opened, bounds, opened.sample_shape or (), np.dtype(np.uint8), name)
-    return {"values": values, "labels": _column(opened, bounds, LABELS), "ids": _column(opened, bounds, IDS)}
+    labels, ids = (_column(opened, bounds, one, verify) for one in (LABELS, IDS))
+    return {"values": values, "labels": labels, "ids": ids}
 
 
 def to_xarray(dataset: Dataset | str | Path, split: str | None = None, *, verify: bool = False) -> xarray.Dataset:
@@ -83,7 +84,7 @@ def to_xarray(dataset: Dataset | str | Path, split: str | None = None, *, verify
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     bounds = _bounds(dataset, split)
     opened = dataset.xarray()
-    found = {one: _column(dataset, bounds, one) for one in columns(False)}
+    found = {one: _column(dataset, bounds, one, verify) for one in columns(False)}
     if dataset.kind == "images":
         opened = opened.drop_vars(["values", "offsets"], errors="ignore")
         found[IMAGES] = to_dask(dataset, split, verify=verify)["values"]
@@ -138,9 +139,13 @@ def read_rows(path: str, start: int, stop: int, *, verify: bool = False) -> np.n
     return decode_images(samples, dataset.sample_shape or ())
 
 
-def read_column(path: str, start: int, stop: int, *, name: str) -> np.ndarray:
+def read_column(path: str, start: int, stop: int, *, name: str, verify: bool = False) -> np.ndarray:
     """Read rows of a column; a worker's task."""
-    return open_dataset(path).column(name, start, stop)
+    dataset = open_dataset(path)
+    if verify:
+        for _, part, low, high in dataset.pieces(start, stop):
+            dataset.parts[part].compare_column(name, low, high)
+    return dataset.column(name, start, stop)
 
 
 def _bounds(dataset: Dataset, split: str | None) -> list[tuple[int, int]]:
@@ -149,8 +154,8 @@ def _bounds(dataset: Dataset, split: str | None) -> list[tuple[int, int]]:
     return [pair for one in edges for pair in itertools.pairwise(one)]
 
 
-def _column(dataset: Dataset, bounds: Sequence[tuple[int, int]], variable: Variable) -> dask.array.Array:
-    read, dtype = partial(read_column, name=variable.name), np.dtype(variable.dtype)
+def _column(dataset: Dataset, bounds: Sequence[tuple[int, int]], variable: Variable, verify: bool) -> dask.array.Array:
+    read, dtype = partial(read_column, name=variable.name, verify=verify), np.dtype(variable.dtype)
     return lazy_rows(read, dataset, bounds, (), dtype, f"read {variable.name} {dataset.name}")
 
 

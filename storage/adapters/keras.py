@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from storage.adapters.naming import column_names
+from storage.adapters.naming import check_feed, column_names
 from storage.adapters.passes import Pass, Passes
 from storage.feeding.feed import Batches
 from storage.feeding.running import Batch
@@ -101,6 +101,7 @@ class KerasBatches(DataAdapter):
         weights: str | None = None,
         transform: Transform | None = None,
     ) -> None:
+        check_feed(feed)
         self.feed = feed
         self.waited = 0.0
         if weights is not None and targets is None:

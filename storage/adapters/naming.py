@@ -13,9 +13,12 @@ def column_names(feed: Batches, columns: Sequence[str] | str | None) -> tuple[st
 
     Raises
     ------
+    TypeError
+        If there is no feed.
     ValueError
         If the feed's batches lack one of them.
     """
+    check_feed(feed)
     if columns is None:
         return None
     names = (columns,) if isinstance(columns, str) else tuple(columns)
@@ -25,6 +28,12 @@ def column_names(feed: Batches, columns: Sequence[str] | str | None) -> tuple[st
             "`storage.batches` for more"
         )
     return names
+
+
+def check_feed(feed: object) -> None:
+    """Refuse what is no feed."""
+    if not isinstance(feed, Batches):
+        raise TypeError(f"expected a feed, which storage.batches(...) gives, received {feed!r:.200}")
 
 
 def pick(batch: dict[str, Any], names: tuple[str, ...] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dask.system import CPU_COUNT
 
 from storage.dataset import Dataset, open_dataset
 from storage.feeding.feed import Batches
-from storage.feeding.options import Options, whole_number
+from storage.feeding.options import Options, epoch_number
 from storage.feeding.sequences import Sequences
 from storage.layout import MIB
 from storage.part import Verify
@@ -125,6 +125,6 @@ def batches(
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if targets is not None and not isinstance(targets, Dataset):
         targets = open_dataset(targets)
-    feed = Batches(opened, options, targets, whole_number("epoch", epoch))
+    feed = Batches(opened, options, targets, epoch_number(epoch))
     _ = feed.memory  # too little is refused here
     return feed

@@ -94,13 +94,11 @@ class Epoch:
     @cached_property
     def nbytes(self) -> int:
         """Bytes of samples and of the order; see `Batches.memory`."""
-        sizes, samples = self._sizes, self._sizes.held_bytes
+        sizes, samples = self._sizes, self._sizes.footprint.total
         if not sizes.whole:
-            slots = slots_of(sizes, self.schedule, self._options.threads)
-            samples = int(slots * self.schedule.largest * sizes.sample_bytes)
-        low, high = self.order.part_of(0, self._options.rank, self._options.ranks)
-        ahead = sizes.group * (sizes.groups + 2 if sizes.threaded else 2)
-        return samples + int((high - low) * sizes.made_bytes) * ahead + self.order.nbytes
+            samples = slots_of(sizes, self.schedule) * sizes.footprint.run(self.schedule.largest)
+        packed = PackedOrder.ROW_BYTES * self.order.count if self._options.packs else 0
+        return samples + sizes.ahead + self.order.nbytes + packed
 
     def look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows of some batches, int64 (batches, samples), and where the rows of packed texts begin, as ``edges``."""

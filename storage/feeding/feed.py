@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,16 +13,18 @@ import numpy as np
 from dask.utils import format_bytes
 
 from storage.dataset import Dataset
+from storage.feeding.changing import Change, name_of
 from storage.feeding.epoch import Epoch
-from storage.feeding.holding import Holding, ragged
+from storage.feeding.footprint import Footprint, footprint_of
+from storage.feeding.holding import Holding
 from storage.feeding.memory import Buffers
-from storage.feeding.options import COLUMNS, Options, check_fit, whole_number
+from storage.feeding.options import COLUMNS, Options, check_fit, epoch_number, whole_number
 from storage.feeding.order import RULE
-from storage.feeding.reading import shard_edges
+from storage.feeding.reading import ragged, shard_edges
 from storage.feeding.running import Batch, Making, Run
 from storage.feeding.sequences import Sequences
-from storage.feeding.sizes import Sizes, sizes_of
-from storage.feeding.tokens import read_texts
+from storage.feeding.sizes import BEYOND, Sizes, sizes_of
+from storage.feeding.tokens import read_tokens
 from storage.hashing import hash_bytes
 from storage.plan import digest
 
@@ -51,7 +54,7 @@ class Batches(Iterator[Batch]):
         self._start = int(self._edges[0])
         self._wanted = frozenset(options.columns or COLUMNS) - (set() if targets is not None else {"targets"})
         self._wanted |= {"edges"} if options.packs else set()
-        self.sizes = _sizes(dataset, options, self._edges, 2 if self._second is not None else 1)
+        self.sizes = self._measure()
         self._reset()
 
     def _reset(self) -> None:
@@ -63,6 +66,24 @@ class Batches(Iterator[Batch]):
         self._holding: Holding | None = None
         self._process = os.getpid()
         self._waited = 0.0
+
+    def _measure(self) -> Sizes:
+        options = self.options
+        found = [footprint_of(one, options, self._edges) for one in self._sampled]
+        footprint = found[0].beside(found[1]) if len(found) > 1 else found[0] if found else self._unsampled()
+        coded = ragged(self.dataset) and options.sequences is None
+        return sizes_of(options, self._edges, footprint, heavy=options.noise is not None or coded)
+
+    def _unsampled(self) -> Footprint:
+        """Of a feed that gives no samples; texts may have to be read once for their lengths."""
+        found = footprint_of(self.dataset, self.options, self._edges)
+        return replace(found, total=0, largest=None, batch=0, reading=found.reading * self.options.measures, making=0)
+
+    @property
+    def _sampled(self) -> list[Dataset]:
+        """The datasets whose samples are read for batches."""
+        own = "values" in self._wanted or ("targets" in self._wanted and self._second is None)
+        return ([self.dataset] if own else []) + ([self._second] if self._second is not None else [])
 
     @property
     def _second(self) -> Dataset | None:
@@ -85,7 +106,7 @@ class Batches(Iterator[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the first batch of an epoch. What is held in memory stays."""
-        self._go(whole_number("epoch", epoch), 0)
+        self._go(epoch_number(epoch), 0)
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
         """Position, as plain values.
@@ -99,22 +120,26 @@ class Batches(Iterator[Batch]):
         step = self.step if step is None else whole_number("step", step, 0)
         return {"epoch": self.epoch, "step": step, "fingerprint": self._fingerprint}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken, also with another number of ranks.
 
         Raises
         ------
+        TypeError
+            If it is no state.
         ValueError
             If the state is of other data or other parameters.
         """
-        epoch, step = state.get("epoch"), state.get("step")
-        if state.get("fingerprint") != self._fingerprint or isinstance(epoch, bool) or not isinstance(epoch, int):
+        if not isinstance(state, Mapping):
+            raise TypeError(f"expected a state, a dict that state_dict gave, received {state!r}")
+        fingerprint, step = state.get("fingerprint"), state.get("step")
+        if not isinstance(fingerprint, str) or fingerprint != self._fingerprint:
             raise ValueError(
                 "expected a state of this dataset and these parameters, received another's; make the batches with the "
-                "same dataset, batch size, seed, split, window, noise, sequences and drop_last"
+                "same dataset, batch size, seed, split, window, noise, sequences (with encode) and drop_last"
             )
         before = self.epoch, self.step
-        self._go(epoch, 0)
+        self._go(epoch_number(state.get("epoch")), 0)
         steps = self._epoch.steps
         if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= steps:
             self._go(*before)
@@ -138,12 +163,13 @@ class Batches(Iterator[Batch]):
     def _fingerprint(self) -> str:
         options, sequences = self.options, self.options.sequences
         window = None if self.sizes.window is None else [self.sizes.window, options.streams]
-        noise = None if options.noise is None else _name_of(options.noise)
+        noise = None if options.noise is None else name_of("a noise", options.noise)
         of: list[Any] = [options.batch_size, options.seed, options.split, options.shuffle, options.drop_last]
         of += [window, noise]
         if sequences is not None:
-            measured = sequences.batching != "pad" and not self._reads_anew
+            measured = self.options.measures and not self._reads_anew
             of += [sequences.plain, hash_bytes(self._lengths).hex() if measured else None]
+            of += [None if sequences.encode is None else name_of("encode", sequences.encode)]
         return digest([RULE, self.dataset.version, self.targets.version if self.targets else None, *of])
 
     def part(self, worker: int, workers: int) -> Batches:
@@ -192,13 +218,12 @@ class Batches(Iterator[Batch]):
     def memory(self) -> int:
         """Bytes that are held at most in this epoch: samples, batches that are made ahead, columns and order.
 
-        Arithmetic on sizes; nothing is read. Of texts and of images kept as files it is an estimate by their mean size,
-        and what a noise needs for itself is not counted.
+        Arithmetic on sizes; of samples that differ in size their places are read, nothing else. Texts count a byte for
+        each of their bytes (a string of ASCII with one emoji takes four); what `noise` and `encode` need for themselves
+        is not counted.
         """
         columns = {"labels", "ids"} & self._wanted | ({"ids"} if self.options.noise is not None else set())
-        sequences = self.options.sequences
-        measured = sequences is not None and sequences.batching != "pad"
-        return self._epoch.nbytes + 8 * self.sizes.rows * (len(columns) + measured)
+        return self._epoch.nbytes + 8 * int(self._edges[-1] - self._start) * (len(columns) + self.options.measures)
 
     @property
     def waited(self) -> float:
@@ -260,11 +285,11 @@ class Batches(Iterator[Batch]):
         """Tokens of the texts of the split: of those that are stored, except where rows are packed after noise."""
         sequences, holding = self.options.sequences, self._hold()
         assert sequences is not None
-        if self.sizes.whole and holding.encodes:
+        if self.sizes.whole and self._sampled and self.options.encodes:
             return holding.lengths(self._epoch.everything)
 
         def count(low: int, high: int) -> np.ndarray:
-            return np.diff(sequences.tokens(read_texts(self.dataset, low, high, self.options.verify))[1])
+            return np.diff(read_tokens(self.dataset, low, high, self.options.verify, sequences)[1])
 
         return np.concatenate(list(holding.readers.map(count, self._edges[:-1].tolist(), self._edges[1:].tolist())))
 
@@ -297,9 +322,9 @@ class Batches(Iterator[Batch]):
         """Whether texts are read anew for each epoch: packing depends on the lengths that noise has left."""
         return self.options.packs and self.options.noise is not None
 
-    def _change(self) -> Callable[[Any, np.ndarray], Any] | None:
+    def _change(self) -> Change | None:
         noise = self.options.noise
-        return None if noise is None else partial(noise, seed=self.options.seed, epoch=self.epoch)
+        return None if noise is None else Change(noise, self.options.seed, self.epoch)
 
     def _leave_parent(self) -> None:
         """In a child of the process that began: its threads are not here, and its lock may be held for ever."""
@@ -310,7 +335,7 @@ class Batches(Iterator[Batch]):
         self._leave_parent()
         if self._holding is None:
             change = self._change() if self._reads_anew else None
-            self._holding = Holding(self.dataset, self._second, self.options, self.sizes, self._edges, change)
+            self._holding = Holding(self._sampled, self.options, self.sizes, self._edges, change)
         return self._holding
 
     def _begin(self, step: int) -> Iterator[tuple[int, Batch]]:
@@ -318,12 +343,12 @@ class Batches(Iterator[Batch]):
             self._stop_run()
         holding, sequences = self._hold(), self.options.sequences
         loading = holding.loading(lambda: self._epoch.schedule, 0 if self.options.packs else step)
-        change = None if holding.encodes else self._change()
-        finish = None if sequences is None else partial(_rectangle, sequences, not holding.encodes)
-        targets = holding.held[1] if self._second is not None else None
-        # As many as are made ahead, the one in hand, and the one before it.
-        buffers = Buffers(len(holding.held) * (self.sizes.groups + 2))
-        make = Making(holding.held[0], targets, change, finish, self._wanted, buffers)
+        change = None if self.options.encodes else self._change()
+        finish = None if sequences is None else partial(_rectangle, sequences, not self.options.encodes)
+        targets = holding.held[-1] if self._second is not None else None
+        buffers = Buffers(len(holding.held) * (self.sizes.groups + BEYOND))
+        own = holding.held[0] if holding.held else None
+        make = Making(own, targets, change, finish, self._wanted, buffers)
         groups = self._epoch.groups(step, self._parts)
         self._run = Run(groups, self._look_up, loading, make, holding.makers, self.sizes.groups)
         return self._run.batches()
@@ -339,12 +364,11 @@ class Batches(Iterator[Batch]):
     def close(self) -> None:
         """Stop the threads and free the memory; iterating again begins again, where it was."""
         self._leave_parent()
-        self._stop_run()
-        if self._holding is not None:
-            self._holding.close()
-        waited = self._waited
-        self._reset()
-        self._waited = waited
+        with self._lock:  # a batch that another thread is taking is finished first
+            self._stop_run()
+            if self._holding is not None:
+                self._holding.close()
+            self._holding = None
 
     def __enter__(self) -> Batches:
         return self
@@ -362,26 +386,5 @@ class Batches(Iterator[Batch]):
         self._reset()
 
 
-def _name_of(noise: Any) -> str:
-    """How a noise prints, or where it is defined if it prints as a place in memory."""
-    if " at 0x" not in (text := str(noise)):
-        return text
-    kind = noise if hasattr(noise, "__qualname__") else type(noise)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def _rectangle(sequences: Sequences, encode: bool, texts: Any, edges: np.ndarray | None) -> Batch:
     return sequences.rectangle(sequences.tokens(texts) if encode else texts, edges)
-
-
-def _sizes(dataset: Dataset, options: Options, edges: np.ndarray, copies: int) -> Sizes:
-    stored = float(np.prod(dataset.sample_shape or (1,)))
-    if ragged(dataset):
-        stored = max(1.0, dataset.statistics.get("mean_bytes") or dataset.nbytes / dataset.count)
-    held, made = stored, float(np.prod(dataset.sample_shape)) if dataset.sample_shape else stored
-    if options.sequences is not None:
-        made = 4.0 * options.sequences.length * (3 if options.packs else 1)
-        if options.noise is None or options.packs:
-            held = 4 * min(stored, options.sequences.length) + 8  # no more tokens than bytes, and an offset
-    heavy = options.noise is not None or (ragged(dataset) and options.sequences is None)
-    return sizes_of(options, edges, stored, held * copies, made * copies, heavy=heavy)

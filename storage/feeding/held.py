@@ -112,8 +112,11 @@ class HeldSamples:
 
     def load(self, slot: int, low: int, high: int) -> None:
         """Read the rows `low` to `high` into a slot."""
-        self._first[slot] = low
-        self._slots[slot] = read_samples(self._dataset, low, high, verify=self._verify)
+        self._first[slot], self._slots[slot] = low, []  # before there is more
+        self._slots[slot] = [
+            (first, *_copied(data, offsets))
+            for first, data, offsets in read_samples(self._dataset, low, high, verify=self._verify)
+        ]
 
     def gather(self, places: np.ndarray, buffers: Buffers) -> Any:
         """Decode the samples at some places: n texts, or uint8 (n, height, width, channel)."""
@@ -127,6 +130,12 @@ class HeldSamples:
         if self._dataset.kind == "texts":
             return [decode(sample) for sample in samples]
         return decode_images(samples, self._dataset.sample_shape or ())
+
+
+def _copied(data: memoryview, offsets: np.ndarray) -> tuple[memoryview, np.ndarray]:
+    """The bytes of some samples without the rest of their shard, whose memory has room for the largest of all."""
+    begin = int(offsets[0, 0])
+    return memoryview(bytes(data[begin : int(offsets[-1, 1])])), offsets - begin
 
 
 def _first_row(run: tuple[int, memoryview, np.ndarray]) -> int:

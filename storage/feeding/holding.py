@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -13,15 +13,11 @@ from storage.dataset import Dataset
 from storage.feeding.held import Held, HeldImages, HeldSamples, Places
 from storage.feeding.loading import Loaded, Loading, RingLoading, WholeLoading
 from storage.feeding.options import Options
+from storage.feeding.reading import ragged
 from storage.feeding.running import Here
 from storage.feeding.schedule import Schedule
 from storage.feeding.sizes import Sizes, slots_of
 from storage.feeding.tokens import HeldTokens
-
-
-def ragged(dataset: Dataset) -> bool:
-    """Whether samples differ in bytes: texts, and images kept as files."""
-    return dataset.parts[0].plan.ragged
 
 
 class Holding:
@@ -29,9 +25,8 @@ class Holding:
 
     Parameters
     ----------
-    dataset : Dataset
-    targets : Dataset or None
-        Another dataset of the same rows that is held beside it.
+    datasets : sequence of Dataset
+        Whose samples are held: of the same rows, or none at all.
     options : Options
     sizes : Sizes
     edges : ndarray of int64, shape (pieces + 1,)
@@ -42,26 +37,27 @@ class Holding:
 
     def __init__(
         self,
-        dataset: Dataset,
-        targets: Dataset | None,
+        datasets: Sequence[Dataset],
         options: Options,
         sizes: Sizes,
         edges: np.ndarray,
         change: Callable[..., Any] | None = None,
     ) -> None:
-        self._datasets = [dataset] if targets is None else [dataset, targets]
+        self._datasets = datasets
         self._options, self._sizes, self._edges, self._change = options, sizes, edges, change
         self.held: list[Held] = []
         self._places = Places(1)
         self._slots = 0
         self._loaded: set[int] = set()
-        threads = options.threads
-        self.readers: Executor = ThreadPoolExecutor(threads, "duskflow-read") if threads else Here()
-        self.makers: Executor | None = ThreadPoolExecutor(threads, "duskflow-make") if sizes.threaded else None
+        self.readers: Executor = ThreadPoolExecutor(sizes.readers, "duskflow-read") if sizes.readers else Here()
+        self.makers: Executor | None = ThreadPoolExecutor(sizes.makers, "duskflow-make") if sizes.threaded else None
 
     def loading(self, needed: Callable[[], Schedule], step: int) -> Loading:
         """Begin to read what the batches from one on need."""
         submit = self.readers.submit
+        if not self._datasets:
+            self._places.add(0, 0)
+            return Loaded(self._places)
         if len(self._loaded) == len(self._edges) - 1:
             return Loaded(self._places)
         schedule = needed()
@@ -69,7 +65,7 @@ class Holding:
             if not self.held:
                 self._hold_whole()
             return WholeLoading(self._edges, schedule, step, self._places, self.held, self._loaded, submit)
-        slots, largest = slots_of(self._sizes, schedule, self._options.threads), schedule.largest
+        slots, largest = slots_of(self._sizes, schedule), schedule.largest
         if slots > self._slots or largest > self._places.slot_rows:
             self._hold(slots, largest)
         return RingLoading(schedule, step, self.held, self._slots, self._places.slot_rows, submit)
@@ -87,11 +83,11 @@ class Holding:
     def _hold(self, slots: int, slot_rows: int) -> None:
         self.held.clear()  # before there is more
         self._slots, self._places = slots, Places(slot_rows)
-        keep = self._sizes.held_bytes < psutil.virtual_memory().total // 2
+        keep = self._sizes.footprint.total < psutil.virtual_memory().total // 2
         options = self._options
         for dataset in self._datasets:
             held: Held
-            if self.encodes:
+            if options.encodes:
                 assert options.sequences is not None
                 held = HeldTokens(dataset, slots, slot_rows, options.verify, options.sequences, self._change)
             elif ragged(dataset):
@@ -99,12 +95,6 @@ class Holding:
             else:
                 held = HeldImages(dataset, slots, slot_rows, options.verify, keep)
             self.held.append(held)
-
-    @property
-    def encodes(self) -> bool:
-        """Whether texts are encoded as they are read, and not for every batch anew."""
-        options = self._options
-        return options.sequences is not None and (options.noise is None or self._change is not None)
 
     def change_texts(self, change: Callable[..., Any] | None) -> None:
         """Read texts anew, and change them in this way."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -16,6 +16,9 @@ from storage.part import Verify
 COLUMNS = ("values", "targets", "labels", "ids", "rows")
 """Of every batch."""
 VERIFY = (None, *get_args(get_args(Verify)[0]))
+MOST = 2**31 - 1
+"""Of samples in a batch and the like; more is a slip, and would overflow."""
+LAST_EPOCH = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +45,17 @@ class Options:
     def __post_init__(self) -> None:
         """Turn NumPy's numbers and texts of sizes into plain numbers; refuse what means nothing."""
         for name, least in (("batch_size", 1), ("streams", 1), ("ranks", 1), ("rank", 0), ("threads", 0)):
-            self._set(name, whole_number(name, getattr(self, name), least))
+            self._set(name, whole_number(name, getattr(self, name), least, MOST))
+        for name in ("shuffle", "drop_last"):
+            if not isinstance(value := getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"expected {name} as True or False, received {value!r}")
+            self._set(name, bool(value))
         self._set("seed", whole_number("seed", self.seed))
         self._set("window", size_of("window", self.window))
         if self.memory is not None:
             self._set("memory", size_of("memory", self.memory))
         if self.depth is not None:
-            self._set("depth", whole_number("depth", self.depth, 1))
+            self._set("depth", whole_number("depth", self.depth, 1, MOST))
         if self.rank >= self.ranks:
             raise ValueError(f"expected a rank below ranks={self.ranks}, received {self.rank}; ranks count from 0")
         if self.batch_size % self.ranks:
@@ -59,12 +66,15 @@ class Options:
         if self.verify not in VERIFY:
             raise ValueError(f"expected verify as one of {VERIFY}, received {self.verify!r}")
         if self.columns is not None:
+            if not isinstance(self.columns, Iterable):
+                raise TypeError(f"expected columns as names of {COLUMNS}, received {self.columns!r}")
             self._set("columns", (self.columns,) if isinstance(self.columns, str) else tuple(self.columns))
             if unknown := [name for name in self.columns if name not in COLUMNS]:
                 raise ValueError(f"expected columns of {COLUMNS}, received {unknown[0]!r}")
             if not self.columns:
                 raise ValueError(f"expected at least one column of {COLUMNS}, received none")
-
+        if self.noise is not None and not callable(self.noise):
+            raise TypeError(f"expected a noise, such as tasks.noise.Gaussian(severity=3), received {self.noise!r}")
         if self.sequences is not None and not isinstance(self.sequences, Sequences):
             raise TypeError(f"expected sequences as storage.Sequences(...), received {self.sequences!r}")
 
@@ -73,18 +83,30 @@ class Options:
         """Whether several texts share a row."""
         return self.sequences is not None and self.sequences.batching == "pack"
 
+    @property
+    def measures(self) -> bool:
+        """Whether the order depends on the lengths of texts."""
+        return self.sequences is not None and self.sequences.batching != "pad"
+
+    @property
+    def encodes(self) -> bool:
+        """Whether texts are encoded as they are read, and not for every batch anew."""
+        return self.sequences is not None and (self.noise is None or self.packs)
+
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
 
-def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number, not smaller than `least`, as Python's own: NumPy's would not fit into a state of JSON."""
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """A whole number from `least` to `most`, as Python's own: NumPy's would not fit into a state of JSON."""
     words = name.replace("_", " ")
     limit = "" if least is None else f" of at least {least}"
     try:
         number = value.__index__() if not isinstance(value, bool) else None
     except AttributeError:
         number = None
+    if number is not None and most is not None and number > most:
+        raise ValueError(f"expected a whole {words} of at most {most:,}, received {value!r}")
     if number is None or (least is not None and number < least):
         raise ValueError(f"expected a whole {words}{limit}, received {value!r}")
     return int(number)
@@ -99,6 +121,11 @@ def size_of(name: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f'expected {name} as a number of bytes or a text such as "512 MiB", received {value!r}')
     return number
+
+
+def epoch_number(value: Any) -> int:
+    """Check the number of an epoch."""
+    return whole_number("epoch", value, 0, LAST_EPOCH)
 
 
 def check_fit(options: Options, dataset: Dataset, targets: Dataset | None) -> None:

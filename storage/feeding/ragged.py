@@ -33,7 +33,10 @@ def ragged_of(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         If the rows hold anything but whole numbers of 32 bits.
     """
-    parts = [np.asarray(row) for row in rows if len(row)]
+    try:
+        parts = [np.asarray(row) for row in rows if len(row)]
+    except TypeError:
+        raise ValueError(f"expected sequences of whole numbers, received {rows!r:.80}") from None
     if wrong := [part for part in parts if part.ndim != 1 or part.dtype.kind not in "iu"]:
         raise ValueError(f"expected rows of whole numbers, received {wrong[0].dtype} of shape {wrong[0].shape}")
     values = np.concatenate(parts) if parts else np.empty(0, np.int32)
@@ -47,6 +50,18 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of several, one after the other: values int32 (tokens,) and offsets int64 (n + 1,), from 0 on."""
+    if len(parts) == 1:
+        return parts[0]
+    values = [part[offsets[0] : offsets[-1]] for part, offsets in parts]
+    lengths = [np.diff(offsets) for _, offsets in parts]
+    return (
+        np.concatenate([np.empty(0, np.int32), *values]),
+        offsets_of(np.concatenate([np.empty(0, np.int64), *lengths])),
+    )
 
 
 def take(values: np.ndarray, offsets: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,3 +217,14 @@ def chosen(value: str, *options: str) -> None:
     """Refuse what is none of the options."""
     if value not in options:
         raise ValueError(f"expected one of {list(options)}, received {value!r}")
+
+
+def token(name: str, value: int) -> int:
+    """Refuse what is no token: a whole number of 32 bits."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = _LIMITS.max + 1
+    if not _LIMITS.min <= number <= _LIMITS.max or isinstance(value, bool):
+        raise ValueError(f"expected {name} as a whole number of 32 bits, received {value!r}")
+    return number

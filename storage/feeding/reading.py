@@ -10,6 +10,11 @@ from storage.dataset import Dataset
 from storage.part import Part, Verify
 
 
+def ragged(dataset: Dataset) -> bool:
+    """Whether samples differ in bytes: texts, and images kept as files."""
+    return dataset.parts[0].plan.ragged
+
+
 def shard_edges(dataset: Dataset, split: str) -> np.ndarray:
     """Rows of a split at which another shard begins, its first row and the one past its last; int64."""
     rows = dataset.rows(split)

@@ -55,7 +55,8 @@ class Group:
 class Making:
     """How samples in memory become what a batch holds."""
 
-    held: Held
+    held: Held | None
+    """Where the samples come from; None if none are wanted."""
     targets: Held | None
     """Where the targets come from; None if there are none, or if they are the samples before `change`."""
     change: Change | None
@@ -82,11 +83,11 @@ class Making:
         """Make the samples at some places, once they have been read."""
         for read in reads:
             read.result()
-        if self.plain:
+        if self.plain and self.held is not None:
             return {"values": self.held.gather(places, self.buffers)}
         made: Batch = {}
         unchanged = "targets" in self.wanted and self.targets is None
-        if "values" in self.wanted or unchanged:
+        if self.held is not None and ("values" in self.wanted or unchanged):
             made["values"] = self.held.gather(places, self.buffers)
         if "targets" in self.wanted:
             made["targets"] = made["values"] if self.targets is None else self.targets.gather(places, self.buffers)
@@ -140,12 +141,12 @@ class Run:
         StorageError
             If what a batch needs is missing or damaged.
         """
-        plain, gather, buffers = self._make.plain and self._makers is None, self._make.held.gather, self._make.buffers
+        make = self._make
         while self._next is not None or self._ahead:
             group = self._following()
-            if plain:
+            if make.plain and self._makers is None and make.held is not None:
                 # What `_cut` does, for small batches, of which there can be hundreds of thousands in a second.
-                columns = list(group.wanted.items())
+                columns, gather, buffers = list(group.wanted.items()), make.held.gather, make.buffers
                 for number, step in enumerate(group.steps):
                     batch = {"values": gather(group.places[number], buffers)}
                     for name, column in columns:

@@ -10,10 +10,12 @@ import numpy as np
 
 from storage.feeding.bucketing import bucketed, width_of
 from storage.feeding.order import EpochOrder, share
-from storage.feeding.packing import lay, packed
-from storage.feeding.ragged import at_least_one, chosen, cut, offsets_of, pad, ragged_of
+from storage.feeding.packing import WINDOW, lay, packed
+from storage.feeding.ragged import at_least_one, chosen, cut, joined, offsets_of, pad, ragged_of, token
 
 Ragged = tuple[np.ndarray, np.ndarray]
+PIECE_BYTES = 256 * 1024
+"""Of texts that are encoded together."""
 Encode = Callable[[Sequence[str]], Any]
 
 
@@ -60,6 +62,7 @@ class Sequences:
             raise TypeError(f"expected encode as a function of a list of texts, received {self.encode!r}")
         for name in ("length", "pool", "step"):
             object.__setattr__(self, name, at_least_one(name, getattr(self, name)))
+        object.__setattr__(self, "fill", token("fill", self.fill))
         chosen(self.batching, "bucket", "pad", "pack")
         chosen(self.keep, "head", "tail")
         chosen(self.padding, "after", "before")
@@ -77,6 +80,10 @@ class Sequences:
         ValueError
             If `encode` gave anything but tokens for each text.
         """
+        found = [self._tokens(texts[a:b]) for a, b in pieces_of([len(text) for text in texts])]
+        return joined(found)
+
+    def _tokens(self, texts: Sequence[str]) -> Ragged:
         found = bytes_plus_one(texts) if self.encode is None else self.encode(texts)
         pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, np.ndarray) for part in found)
         values, offsets = found if pair else ragged_of(found)
@@ -100,10 +107,22 @@ class Sequences:
         return {"values": rows, "lengths": lengths}
 
 
+def pieces_of(sizes: Any) -> list[tuple[int, int]]:
+    """First and past-the-last of texts of these sizes that are encoded together: few large ones, many small ones."""
+    ends = np.cumsum(np.asarray(sizes, np.int64))
+    found, begin = [], 0
+    while begin < len(ends):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + PIECE_BYTES, side="right")))
+        found.append((begin, end))
+        begin = end
+    return found
+
+
 def bytes_plus_one(texts: Sequence[str]) -> Ragged:
     """UTF-8 bytes as tokens 1 to 256; 0 is left for padding."""
     found = [text.encode("utf-8", "surrogatepass") for text in texts]
-    values = np.frombuffer(b"".join(found), np.uint8).astype(np.int32) + 1
+    values = np.add(np.frombuffer(b"".join(found), np.uint8), 1, dtype=np.int32)
     return values, offsets_of(np.fromiter(map(len, found), np.int64, len(found)))
 
 
@@ -148,6 +167,10 @@ class BucketedOrder:
         return self._held[1]
 
 
+_PACKED = 8 * WINDOW
+"""Sequences that are packed in one go: several windows."""
+
+
 class PackedOrder:
     """An epoch of rows that hold several sequences each.
 
@@ -163,15 +186,23 @@ class PackedOrder:
     seed, epoch : int
     """
 
+    ROW_BYTES = 40
+    """Of memory for each sequence, while it is made: rows twice, and edges, which are no more, twice."""
+
     def __init__(
         self, order: EpochOrder, lengths: np.ndarray, start: int, width: int, *, seed: int, epoch: int
     ) -> None:
         found = [order.rows(0, order.whole).reshape(-1)] if order.whole else []
         found += [order.rows(order.whole, order.whole + 1).reshape(-1)] if order.rest else []
-        rows = np.concatenate(found)
-        packing = packed(lengths[rows - start], width, seed=seed, epoch=epoch)
-        self._rows, self._edges = rows[packing.order], packing.edges
-        self.whole, self.rest = divmod(len(packing), order.batch_size)
+        rows = np.concatenate(found) if len(found) > 1 else found[0].copy()
+        edges = [np.zeros(1, np.int64)]
+        for first in range(0, len(rows), _PACKED):
+            part = rows[first : first + _PACKED]
+            packing = packed(lengths[part - start], width, seed=seed, epoch=epoch, first=first)
+            part[:] = part[packing.order]
+            edges.append(first + packing.edges[1:])
+        self._rows, self._edges = rows, np.concatenate(edges)
+        self.whole, self.rest = divmod(len(self._edges) - 1, order.batch_size)
         self.batch_size = order.batch_size
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -9,19 +9,27 @@ import numpy as np
 
 from storage.dataset import Dataset
 from storage.feeding.memory import Buffers
-from storage.feeding.ragged import offsets_of, take
+from storage.feeding.ragged import joined, take
 from storage.feeding.reading import read_samples
-from storage.feeding.sequences import Ragged, Sequences
+from storage.feeding.sequences import Ragged, Sequences, pieces_of
 from storage.part import Verify
 from storage.texts import decode
 
 Change = Callable[[list[str], np.ndarray], list[str]]
 
 
-def read_texts(dataset: Dataset, low: int, high: int, verify: Verify) -> list[str]:
-    """Texts of some rows."""
-    runs = read_samples(dataset, low, high, verify=verify)
-    return [decode(data[a:b]) for _, data, offsets in runs for a, b in offsets.tolist()]
+def read_tokens(
+    dataset: Dataset, low: int, high: int, verify: Verify, sequences: Sequences, change: Change | None = None
+) -> Ragged:
+    """Read and encode the texts of some rows, a piece at a time: encoding takes many times the memory of the text."""
+    found: list[Ragged] = []
+    for first, data, offsets in read_samples(dataset, low, high, verify=verify):
+        for begin, end in pieces_of(offsets[:, 1] - offsets[:, 0]):
+            texts = [decode(data[a:b]) for a, b in offsets[begin:end].tolist()]
+            if change is not None:
+                texts = change(texts, dataset.column("ids", first + begin, first + end))
+            found.append(sequences.tokens(texts))
+    return joined(found)
 
 
 class HeldTokens:
@@ -59,10 +67,8 @@ class HeldTokens:
 
     def load(self, slot: int, low: int, high: int) -> None:
         """Read and encode the rows `low` to `high` into a slot."""
-        texts = read_texts(self._dataset, low, high, self._verify)
-        if self.change is not None:
-            texts = self.change(texts, self._dataset.column("ids", low, high))
-        self._slots[slot] = self._sequences.tokens(texts)
+        self._slots[slot] = None  # before there is more
+        self._slots[slot] = read_tokens(self._dataset, low, high, self._verify, self._sequences, self.change)
 
     def lengths(self) -> np.ndarray:
         """Tokens of every row, slot after slot, once all are there; int64."""
@@ -82,8 +88,6 @@ class HeldTokens:
         if len(found) == 1:
             return found[0]
         # Slot after slot, and back into the order that was asked for.
-        values = np.concatenate([np.empty(0, np.int32), *(values for values, _ in found)])
-        lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for _, offsets in found)])
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
-        return take(values, offsets_of(lengths), back)
+        return take(*joined(found), back)

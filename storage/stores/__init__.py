@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def is_url(location: str | Path) -> bool:
 
 def locate(location: str | Path) -> str:
     """Spell a location so that it means the same on a worker with another working directory."""
-    location = str(location).removeprefix("file://")
+    if not isinstance(location, (str, os.PathLike)):
+        raise TypeError(f"expected a path or a URL, received {location!r}")
+    location = os.fspath(location).removeprefix("file://")
     if is_url(location):
         scheme, _, rest = location.partition("://")
         if not rest.strip("/") or rest.startswith("/"):

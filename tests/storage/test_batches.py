@@ -156,8 +156,9 @@ def test_load_state_dict__refuses_what_is_no_state(images, state):
 
 def test_load_state_dict__refuses_an_epoch_that_is_none(images):
     batches = storage.batches(images, 8)
-    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
-        batches.load_state_dict({**batches.state_dict(), "epoch": "1"})
+    for epoch in ("1", -1, 2**70, None, 1.0, True):
+        with pytest.raises(ValueError, match="expected a whole epoch of at"):
+            batches.load_state_dict({**batches.state_dict(), "epoch": epoch})
 
 
 def test_state_dict__of_a_consumer_that_counts_for_itself(images):

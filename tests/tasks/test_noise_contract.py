@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.fingerprint import code_version, describe
 from tasks import noise as catalogue
-from tasks.fingerprint import code_version, describe
 from tasks.noise import Gaussian, Noise, OneOf, SaltAndPepper, Sequence, Sometimes, slug_of
 from tasks.noise.confusions import CONFUSIONS
 from tasks.noise.graded import Graded

@@ -175,7 +175,8 @@ def code_version(value: Any) -> str:
 
 @functools.cache
 def _class_code(kind: type) -> str:
-    package = kind.__module__.rpartition(".")[0]
+    # The family's whole folder, such as `tasks.methods`: a method in a folder of its own relies on the others.
+    package = ".".join(kind.__module__.split(".")[:-1][:2])
     return _folder(package) if package.startswith(("tasks.", "storage")) else _source(kind)
 
 
@@ -212,6 +213,12 @@ def _folder(package: str) -> str:
 
 @functools.cache
 def files_version(*paths: Path) -> str:
-    """Digest of Python files, and of those in folders."""
-    files = [file for path in paths for file in (sorted(path.glob("*.py")) if path.is_dir() else [path])]
-    return digest([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files])[:16]
+    """Digest of Python files, and of those in folders and below."""
+    found = [
+        (file, str(file.relative_to(path)) if path.is_dir() else file.name) for path in paths for file in _python(path)
+    ]
+    return digest([[name, hashlib.sha256(file.read_bytes()).hexdigest()] for file, name in found])[:16]
+
+
+def _python(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]

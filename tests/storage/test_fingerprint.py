@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
+from storage import fingerprint
+from storage.fingerprint import code_version, describe
 from storage.plan import digest
-from tasks import fingerprint
-from tasks.fingerprint import code_version, describe
 from tasks.noise import Gaussian
 
 
@@ -255,7 +255,7 @@ def digests(folder: Path, source: str, hash_seed: int) -> list[str]:
     (folder / "mine.py").write_text(source)
     code = (
         "import json, sys; sys.dont_write_bytecode = True; import mine\n"
-        "from storage.plan import digest; from tasks.fingerprint import code_version, describe\n"
+        "from storage.plan import digest; from storage.fingerprint import code_version, describe\n"
         "print(json.dumps([digest([describe(v), code_version(v)]) for v in mine.VALUES]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}

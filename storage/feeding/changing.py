@@ -1,0 +1,66 @@
+"""Noise on the way into a batch, and how a feed's state knows it from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from storage.fingerprint import describe
+from storage.plan import digest
+
+
+class Change:
+    """A noise with its seed and epoch. What it gives must be as many samples, of the same form.
+
+    Parameters
+    ----------
+    noise : callable
+    seed, epoch : int
+    """
+
+    def __init__(self, noise: Callable[..., Any], seed: int, epoch: int) -> None:
+        self._noise, self._seed, self._epoch = noise, seed, epoch
+
+    def __call__(self, samples: Any, ids: np.ndarray) -> Any:
+        """Change samples, given their ids.
+
+        Raises
+        ------
+        ValueError
+            If what comes back does not belong to what was given: another number, shape or dtype.
+        """
+        changed = self._noise(samples, ids, seed=self._seed, epoch=self._epoch)
+        expected, received = _form(samples), _form(changed)
+        if received != expected:
+            raise ValueError(f"expected {self._noise!r} to give {expected}, as it got, received {received}")
+        return changed
+
+
+def _form(samples: Any) -> str:
+    if isinstance(samples, np.ndarray):
+        return f"{samples.dtype} of shape {samples.shape}"
+    if isinstance(samples, list):
+        strange = next((text for text in samples if not isinstance(text, str)), "")
+        return f"a list of {len(samples):,} {type(strange).__name__}"
+    return f"a {type(samples).__name__}"
+
+
+def name_of(what: str, function: Any) -> str:
+    """How a noise prints; or, if it prints as a place in memory, a digest of its code and all that it holds.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be told from another of its kind.
+    """
+    if " at 0x" not in (text := str(function)) and what != "encode":
+        return text
+    try:
+        return digest(describe(function))
+    except TypeError as error:
+        raise TypeError(
+            f"expected {what} that can be told from another by a state, received {function!r}, which holds what cannot "
+            f"be described; give it a __reduce__, or make it a dataclass ({error})"
+        ) from error
