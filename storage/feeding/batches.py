@@ -70,8 +70,9 @@ def batches(
     noise : Noise, optional
         Changes the samples, given their ids, `seed` and `epoch`: a noise of `tasks.noise`, or anything called like one.
         It gets samples in any division, batches or several at once, so each sample's result must depend on that sample
-        and its id alone; it must not write into what it gets. States know it by how it prints. In epoch 0 samples are,
-        byte for byte, those of a copy that was stored with the same seed.
+        and its id alone; it must not write into what it gets, and gives as many of the same form. States know it by how
+        it prints, or if that is a place in memory, by its code and what it holds. In epoch 0 samples are, byte for
+        byte, those of a copy that was stored with the same seed.
     targets : Dataset or path, optional
         Another copy of the same rows, whose samples are given as ``targets``. The dataset itself gives its samples
         before `noise`.
@@ -81,11 +82,12 @@ def batches(
         Threads that read shards, and as many that decode and add noise; by default as many as there are cores, at most
         four. 0: no threads, everything is done when a batch is asked for.
     depth : int, optional
-        Batches that are made ahead by threads; by default some 8 MiB of them. Small plain batches are not made ahead:
-        gathering one takes less time than waking a thread.
+        Batches that are made ahead by threads, no more than an epoch has or memory allows; by default some 8 MiB of
+        them. Small plain batches are not made ahead: gathering one takes less time than waking a thread.
     memory : int or str, optional
-        Bytes of samples that may be held. A split that fits is read once and kept. By default an eighth of the memory
-        that is free, and at least two windows.
+        Bytes that may be held: samples, batches made ahead, shards that are being read; order and columns come on top,
+        see `Batches.memory`. A split that fits is read once and kept. By default samples may take an eighth of the
+        memory that is free, and at least two windows.
     verify : {None, "first-read", "every-read"}
         Compare shards with their hashes as they are read: not at all, each once, or always.
 

@@ -71,6 +71,10 @@ class Batches(Iterator[Batch]):
         options = self.options
         found = [footprint_of(one, options, self._edges) for one in self._sampled]
         footprint = found[0].beside(found[1]) if len(found) > 1 else found[0] if found else self._unsampled()
+        if options.noise is not None and not options.packs:  # what goes into it, and what comes out
+            footprint = replace(footprint, making=footprint.making + found[0].batch if found else 0)
+        if self.targets is not None and self._second is None and "targets" in self._wanted:
+            footprint = replace(footprint, batch=2 * footprint.batch)
         coded = ragged(self.dataset) and options.sequences is None
         return sizes_of(options, self._edges, footprint, heavy=options.noise is not None or coded)
 

@@ -91,7 +91,9 @@ def footprint_of(dataset: Dataset, options: Options, edges: np.ndarray) -> Footp
     sequences = options.sequences
     pieces, tokens, longest = _sums(dataset, options, edges, sequences.length if sequences else 1, size)
     largest_text = int(longest.max(initial=0))
-    encoding = _ENCODING * min(max(PIECE_BYTES, largest_text), int(pieces.max(initial=0))) if sequences is not None else 0
+    encoding = (
+        _ENCODING * min(max(PIECE_BYTES, largest_text), int(pieces.max(initial=0))) if sequences is not None else 0
+    )
     slots = [_slot_bytes(part) for part in dataset.parts]
     counts = np.diff(edges)
     if options.encodes:

@@ -103,20 +103,31 @@ class HeldSamples:
     def __init__(self, dataset: Dataset, slots: int, slot_rows: int, verify: Verify) -> None:
         self._dataset, self._slot_rows, self._verify = dataset, slot_rows, verify
         self._slots: list[list[tuple[int, memoryview, np.ndarray]]] = [[] for _ in range(slots)]
+        self._memory = [np.empty(0, np.uint8)] * slots
         self._first = np.zeros(slots, np.int64)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held now."""
-        return sum(len(data) + offsets.nbytes for slot in self._slots for _, data, offsets in slot)
+        places = sum(offsets.nbytes for slot in self._slots for _, _, offsets in slot)
+        return places + sum(memory.nbytes for memory in self._memory)
 
     def load(self, slot: int, low: int, high: int) -> None:
         """Read the rows `low` to `high` into a slot."""
-        self._first[slot], self._slots[slot] = low, []  # before there is more
-        self._slots[slot] = [
-            (first, *_copied(data, offsets))
-            for first, data, offsets in read_samples(self._dataset, low, high, verify=self._verify)
-        ]
+        self._first[slot], self._slots[slot] = low, []
+        # Copied, because a shard's memory has room for the largest of all; and into the same memory as before, because
+        # what one thread allocates and another one frees is not given back.
+        read = read_samples(self._dataset, low, high, verify=self._verify)
+        size = sum(int(offsets[-1, 1] - offsets[0, 0]) for _, _, offsets in read)
+        if len(self._memory[slot]) < size:
+            self._memory[slot] = np.empty(size, np.uint8)
+        rest, found = memoryview(self._memory[slot]), []
+        for first, data, offsets in read:
+            begin, end = int(offsets[0, 0]), int(offsets[-1, 1])
+            rest[: end - begin] = data[begin:end]
+            found.append((first, rest[: end - begin], offsets - begin))
+            rest = rest[end - begin :]
+        self._slots[slot] = found
 
     def gather(self, places: np.ndarray, buffers: Buffers) -> Any:
         """Decode the samples at some places: n texts, or uint8 (n, height, width, channel)."""
@@ -130,12 +141,6 @@ class HeldSamples:
         if self._dataset.kind == "texts":
             return [decode(sample) for sample in samples]
         return decode_images(samples, self._dataset.sample_shape or ())
-
-
-def _copied(data: memoryview, offsets: np.ndarray) -> tuple[memoryview, np.ndarray]:
-    """The bytes of some samples without the rest of their shard, whose memory has room for the largest of all."""
-    begin = int(offsets[0, 0])
-    return memoryview(bytes(data[begin : int(offsets[-1, 1])])), offsets - begin
 
 
 def _first_row(run: tuple[int, memoryview, np.ndarray]) -> int:

@@ -100,9 +100,11 @@ def sizes_of(options: Options, edges: np.ndarray, footprint: Footprint, *, heavy
     elif threaded:
         group = max(1, min(group, MADE_BYTES // max(1, footprint.batch), (options.depth or 2 * group) // 2))
     # No more ahead than an epoch has, and than a part of the memory holds.
+    steps = max(1, -(-rows // options.batch_size))
+    group = min(group, steps)
     most = limit // (4 if strict else 2) // max(1, footprint.batch)
     group = max(1, min(group, most // (1 + BEYOND))) if threaded else group
-    depth = min(options.depth or 2 * group, max(1, rows // options.batch_size + 1), max(1, most - BEYOND * group))
+    depth = min(options.depth or 2 * group, steps, max(1, most - BEYOND * group))
     groups = max(1, -(-depth // group))
     readers, makers = _threads(options, footprint, limit if strict else None)
     sizes = Sizes(footprint, window, False, threaded, group, groups, readers, makers, int(limit), strict)

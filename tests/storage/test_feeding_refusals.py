@@ -1,0 +1,194 @@
+"""What a feed is given that means nothing is refused, with what was expected and what came."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+
+import numpy as np
+import pytest
+
+import storage
+from storage.adapters.arrays import to_dask, to_xarray
+
+
+class Shift:
+    """A noise that prints as a place in memory."""
+
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    def __call__(self, samples, ids, *, seed, epoch):
+        return samples + np.uint8(self.by)
+
+
+def shift(samples, ids, *, seed, epoch, by):
+    return samples + np.uint8(by)
+
+
+def lengths_of(texts, one):
+    return [[one] * len(text) for text in texts]
+
+
+# States
+
+
+@pytest.mark.parametrize("make", [Shift, lambda by: functools.partial(shift, by=by)], ids=["object", "partial"])
+def test_load_state_dict__refuses_another_noise_that_prints_as_an_address(images, make):
+    state = storage.batches(images, 8, noise=make(1)).state_dict()
+    storage.batches(images, 8, noise=make(1)).load_state_dict(state)
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        storage.batches(images, 8, noise=make(2)).load_state_dict(state)
+
+
+def test_load_state_dict__refuses_another_encode_with_equal_lengths(texts):
+    def feed(one):
+        return storage.batches(texts, 4, sequences=storage.Sequences(functools.partial(lengths_of, one=one)))
+
+    state = feed(1).state_dict()
+    feed(1).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"sequences \(with encode\)"):
+        feed(2).load_state_dict(state)
+
+
+def test_state_dict__of_a_noise_that_cannot_be_described(images):
+    class Locked(Shift):
+        def __init__(self):
+            super().__init__(0)
+            self.lock = threading.Lock()
+
+    feed = storage.batches(images, 8, noise=Locked())
+    next(feed)
+    with pytest.raises(TypeError, match="expected a noise that can be told from another by a state"):
+        feed.state_dict()
+
+
+@pytest.mark.parametrize("state", [None, [], "x", 5])
+def test_load_state_dict__refuses_what_is_no_dict(images, state):
+    with pytest.raises(TypeError, match="expected a state, a dict that state_dict gave, received"):
+        storage.batches(images, 8).load_state_dict(state)
+
+
+def test_load_state_dict__refuses_a_fingerprint_that_is_an_array(images):
+    with pytest.raises(ValueError, match="expected a state of this dataset"):
+        storage.batches(images, 8).load_state_dict({"epoch": 0, "step": 0, "fingerprint": np.zeros(3)})
+
+
+def test_state_dict__of_numpys_truths_is_json(images):
+    feed = storage.batches(images, 8, drop_last=np.True_, shuffle=np.False_)
+    state = json.loads(json.dumps(feed.state_dict()))
+    storage.batches(images, 8, drop_last=True, shuffle=False).load_state_dict(state)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"shuffle": "no"}, ValueError, "expected shuffle as True or False, received 'no'"),
+        ({"drop_last": 1}, ValueError, "expected drop_last as True or False, received 1"),
+        ({"epoch": -1}, ValueError, "expected a whole epoch of at least 0, received -1"),
+        ({"epoch": 2**70}, ValueError, "expected a whole epoch of at most"),
+        ({"columns": 3}, TypeError, "expected columns as names"),
+        ({"noise": "gauss"}, TypeError, "expected a noise, such as .* received 'gauss'"),
+        ({"noise": 3}, TypeError, "expected a noise, such as .* received 3"),
+        ({"batch_size": 10**30}, ValueError, "expected a whole batch size of at most"),
+        ({"targets": 5}, TypeError, "expected a path or a URL, received 5"),
+        ({"dataset": None}, TypeError, "expected a path or a URL, received None"),
+    ],
+)
+def test_batches__refuse(images, options, kind, message):
+    with pytest.raises(kind, match=message):
+        storage.batches(**{"dataset": images, **options})
+
+
+@pytest.mark.parametrize("fill", ["a", None, 2**40, 1.5, True])
+def test_sequences__refuse_a_fill_that_is_no_token(fill):
+    with pytest.raises(ValueError, match="expected fill as a whole number of 32 bits"):
+        storage.Sequences(fill=fill)
+
+
+@pytest.mark.parametrize("result", [5, None, [1, 2]])
+def test_sequences__refuse_what_encode_gives(texts, result):
+    feed = storage.batches(texts, 4, sequences=storage.Sequences(lambda found: result, batching="pad"))
+    with pytest.raises(ValueError, match="expected sequences of whole numbers, received"):
+        next(feed)
+
+
+@pytest.mark.parametrize("adapter", ["to_keras", "to_tensorflow"])
+@pytest.mark.parametrize("feed", [5, None, "clean"])
+def test_adapters__refuse_what_is_no_feed(adapter, feed):
+    with pytest.raises(TypeError, match=r"expected a feed, which storage\.batches"):
+        getattr(storage, adapter)(feed)
+
+
+# Noise
+
+
+@pytest.mark.parametrize(
+    ("noise", "received"),
+    [
+        (lambda x, ids, **_: x[1:], r"uint8 of shape \(\d, 5, 3, 1\)"),
+        (lambda x, ids, **_: x.astype(float), "float64 of shape"),
+        (lambda x, ids, **_: x[:, :3], r"uint8 of shape \(8, 3, 3, 1\)"),
+        (lambda x, ids, **_: None, "a NoneType"),
+    ],
+    ids=["fewer", "floats", "smaller", "none"],
+)
+@pytest.mark.parametrize("threads", [0, 2])
+def test_noise__that_gives_something_else_is_refused(images, noise, received, threads):
+    feed = storage.batches(images, 8, noise=noise, threads=threads, depth=1)
+    with pytest.raises(ValueError, match=rf"to give uint8 of shape \(8, 5, 3, 1\), as it got, received {received}"):
+        next(feed)
+    with pytest.raises(ValueError, match="as it got"):
+        _ = feed[0]
+
+
+@pytest.mark.parametrize("noise", [lambda x, ids, **_: x[1:], lambda x, ids, **_: [None for _ in x]])
+def test_noise__of_texts_that_gives_something_else_is_refused(texts, noise):
+    with pytest.raises(ValueError, match="to give a list of 4 str, as it got, received a list of"):
+        next(storage.batches(texts, 4, noise=noise, threads=0))
+
+
+# Columns
+
+
+@pytest.mark.parametrize("name", ["labels", "ids"])
+def test_to_dask__verified_refuses_a_damaged_column(builds_at, commit, tmp_path, name):
+    dataset = commit(builds_at["images"](tmp_path / "images", 50, (5, 3, 1), 8))
+    (file,) = (tmp_path / "images").rglob(f"{name}/c.0")
+    data = bytearray(file.read_bytes())
+    data[80] ^= 1
+    file.write_bytes(data)
+    to_dask(dataset)[name].compute(scheduler="sync")  # not looked at
+    with pytest.raises(storage.StorageError, match=rf"damaged .*{name}/c\.0"):
+        to_dask(dataset, verify=True)[name].compute(scheduler="sync")
+    with pytest.raises(storage.StorageError, match=rf"damaged .*{name}/c\.0"):
+        to_xarray(dataset, verify=True)[name].compute(scheduler="sync")
+
+
+# Closing
+
+
+def test_close__from_another_thread_is_no_fault(images):
+    """Whoever iterates goes on where the feed stood: nothing is lost, nothing comes twice."""
+    expected = [batch["rows"].tolist() for batch in storage.batches(images, 2, threads=0)]
+    for _ in range(20):
+        feed = storage.batches(images, 2, threads=2, noise=Shift(0), depth=4)
+        begun = threading.Event()
+
+        def close(feed=feed, begun=begun):
+            begun.wait(10)
+            feed.close()
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        found = []
+        for batch in feed:
+            begun.set()
+            found.append(batch["rows"].tolist())
+        closer.join()
+        feed.close()
+        assert found == expected
