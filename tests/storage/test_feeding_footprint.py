@@ -89,7 +89,7 @@ def holds_what_it_tells(dataset, options, most):
     told, grown, samples = map(int, done.stdout.split())
     assert samples == 2 * len(range(*dataset.rows("train").indices(dataset.count)))
     assert told < most
-    assert grown <= told + 6 * 2**20  # threads' stacks, and the allocator's own
+    assert grown <= told + 12 * 2**20  # threads' stacks, and what the allocator keeps of what was freed
 
 
 def test_packed_order__takes_no_more_than_its_rows():
