@@ -9,8 +9,8 @@ import numpy as np
 from sklearn import naive_bayes
 from sklearn.utils.validation import check_is_fitted
 
-from tasks.methods.blocks import Blocks, collect, is_dask, map_rows, open_blocks
-from tasks.methods.inputs import check_labelled, check_matrix
+from tasks.methods.blocks import Blocks, is_dask, map_rows, open_blocks
+from tasks.methods.inputs import check_labelled, check_matrix, check_weights, in_this_process
 from tasks.methods.moments import Moments, column_moments, merge_moments
 from tasks.methods.scratch import Scratch, parts, slices
 
@@ -40,10 +40,10 @@ class _OnBlocks:
             If a parameter or the data is not usable.
         """
         if not is_dask(X):
-            super().fit(X, _here(y), _here(sample_weight))  # type: ignore[misc]
+            super().fit(X, in_this_process(y), in_this_process(sample_weight))  # type: ignore[misc]
             return self
         X, classes, codes = check_labelled(self, X, y)
-        weights = _weights(sample_weight, len(codes))
+        weights = check_weights(sample_weight, len(codes))
         # Of scikit-learn's own: all checks of the parameters, and every attribute in its form. The counts come next.
         super().fit(np.zeros((len(classes), X.shape[1])), classes)  # type: ignore[misc]
         self._count_blocks(X, codes, weights)
@@ -53,7 +53,7 @@ class _OnBlocks:
         """Add rows of a NumPy array to what was fitted."""
         if is_dask(X):
             raise TypeError("expected a NumPy array, received a Dask array; use fit, which is one pass over it")
-        super().partial_fit(X, _here(y), classes, _here(sample_weight))  # type: ignore[misc]
+        super().partial_fit(X, in_this_process(y), classes, in_this_process(sample_weight))  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> Any:
@@ -246,22 +246,6 @@ class BernoulliNB(_Discrete, naive_bayes.BernoulliNB):
         probabilities: np.ndarray = np.log(self.feature_count_ + alpha)
         probabilities -= np.log(self.class_count_[:, None] + 2 * alpha)
         return probabilities
-
-
-def _here(values: Any) -> Any:
-    return collect(values) if is_dask(values) else values
-
-
-def _weights(values: Any, rows: int) -> np.ndarray | None:
-    """Check weights of rows."""
-    if values is None:
-        return None
-    weights = np.asarray(_here(values), np.float64)
-    if weights.shape != (rows,):
-        raise ValueError(f"expected sample_weight of shape {(rows,)}, received {weights.shape}; give one per row")
-    if not np.isfinite(weights).all():
-        raise ValueError("Input sample_weight contains NaN or infinity.")
-    return weights
 
 
 def _aligned(rows: Blocks, codes: np.ndarray, weights: np.ndarray | None) -> list[list]:

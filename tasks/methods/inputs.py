@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
@@ -81,3 +82,40 @@ def check_labelled(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.
     check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     return X, classes, codes.astype(np.int32)
+
+
+def check_targets(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+    """Check a Dask matrix and the numbers that belong to its rows.
+
+    Returns
+    -------
+    X : dask.array.Array
+        As `check_matrix` returns it.
+    y : ndarray, float64 (n,) or (n, t)
+        Held in this process: 8 bytes per value.
+    """
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    X = check_matrix(estimator, X, reset=True)
+    y = check_array(in_this_process(y, name), ensure_2d=False, dtype=np.float64, input_name="y")
+    if len(y) != X.shape[0]:
+        raise ValueError(f"expected as many targets as rows, received {len(y)} targets and {X.shape[0]} rows")
+    return X, y
+
+
+def check_weights(values: Any, rows: int) -> np.ndarray | None:
+    """Check weights of rows and bring them to this process, as float64 (rows,); None stands for no weights."""
+    if values is None:
+        return None
+    weights = np.asarray(in_this_process(values), np.float64)
+    if weights.shape != (rows,):
+        raise ValueError(f"expected sample_weight of shape {(rows,)}, received {weights.shape}; give one per row")
+    if not np.isfinite(weights).all():
+        raise ValueError("Input sample_weight contains NaN or infinity.")
+    return weights
+
+
+def in_this_process(values: Any, name: str = "result") -> Any:
+    """Compute a Dask array of one entry per row; return anything else as it is."""
+    return collect(values, "labels", name) if is_dask(values) else values
