@@ -7,6 +7,7 @@ over, other data is read again in every pass. On a NumPy array the blocks are vi
 
 from __future__ import annotations
 
+import operator
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -191,7 +192,9 @@ def check_dask_matrix(X: Any, name: str = "X") -> Any:
 
 
 @contextmanager
-def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = None) -> Iterator[Blocks]:
+def open_blocks(
+    X: Any, *, name: str, passes: int = 2, engine: Engine | None = None, sparse: bool = False
+) -> Iterator[Blocks]:
     """Open a matrix for the passes of one fit, and release what the fit leaves in the workers' memory.
 
     Parameters
@@ -204,6 +207,8 @@ def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = N
         How often the fit will go over the data, as far as known; for one pass nothing is kept.
     engine : Engine, optional
         An engine to use instead of the one that suits X.
+    sparse : bool, default False
+        The blocks of a Dask array may be SciPy-sparse; then functions get them as matrices by rows.
 
     Yields
     ------
@@ -222,7 +227,7 @@ def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = N
         if engine.parallel:
             stack.enter_context(one_blas_thread())
         if is_dask(X):
-            blocks = _lazy_blocks(check_dask_matrix(X), engine, name)
+            blocks = _lazy_blocks(check_dask_matrix(X), engine, name, sparse)
             if passes > 1 and (release := _cache(blocks, X)):
                 stack.callback(release)
         else:
@@ -230,9 +235,9 @@ def open_blocks(X: Any, *, name: str, passes: int = 2, engine: Engine | None = N
         yield blocks
 
 
-def _lazy_blocks(X: Any, engine: Engine, name: str) -> Blocks:
+def _lazy_blocks(X: Any, engine: Engine, name: str, sparse: bool) -> Blocks:
     dtype = working_dtype(X.dtype)
-    finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name)
+    finish = partial(finish_block, columns=X.shape[1], dtype=dtype, name=name, sparse=sparse)
     filled = [(source, n) for source, n in zip(sources_of(X, finish), X.chunks[0], strict=True) if n]
     return Blocks([source for source, _ in filled], [n for _, n in filled], X.shape[1], dtype, engine, name)
 
@@ -278,7 +283,14 @@ def collect(array: Any, phase: str = "collect", name: str = "result") -> np.ndar
 
 
 def map_rows(
-    X: Any, function: Callable[[np.ndarray], np.ndarray], *, name: str, phase: str, columns: int | None, dtype: Any
+    X: Any,
+    function: Callable[[np.ndarray], np.ndarray],
+    *,
+    name: str,
+    phase: str,
+    columns: int | None,
+    dtype: Any,
+    sparse: bool = False,
 ) -> Any:
     """Apply a function to every row block: at once to a NumPy array, lazily to a Dask array.
 
@@ -294,13 +306,15 @@ def map_rows(
         Columns of the result; None for one value per row.
     dtype : dtype
         Of the result.
+    sparse : bool, default False
+        The blocks of a Dask array may be SciPy-sparse.
     """
     if not is_dask(X):
         rows = _view_rows(X)
         parts = [function(X[low : low + rows]) for low in range(0, len(X), rows)]
         return np.concatenate(parts) if parts else np.empty((0,) if columns is None else (0, columns), dtype)
     X = check_dask_matrix(X)
-    finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name)
+    finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name, sparse=sparse)
     return X.map_blocks(
         partial(_finish_and_apply, finish, function),
         token=step_name(phase, name),
@@ -334,9 +348,16 @@ def _take_rows(block: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return block[rows]
 
 
+def _stored_bytes(block: Any) -> int:
+    arrays = (block.data, block.indices, block.indptr) if hasattr(block, "nnz") else (block,)
+    return sum(a.nbytes for a in arrays)
+
+
 def _cache(blocks: Blocks, X: Any) -> Callable[[], None] | None:
     """Keep the blocks in memory if they fit; return what ends that."""
     size = blocks.shape[0] * blocks.shape[1] * blocks.dtype.itemsize
+    if hasattr(X._meta, "nnz"):
+        size = blocks.reduce("size", _stored_bytes, combine=operator.add)
     place = (getattr(getattr(blocks.engine, "client", None), "id", None), X.name)
     if not _LEDGER.enter(place, size, int(CACHE_FRACTION * blocks.engine.memory())):
         return None

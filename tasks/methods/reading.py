@@ -21,14 +21,23 @@ def working_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def finish_block(block: Any, columns: int, dtype: np.dtype, name: str) -> np.ndarray:
-    """Turn what a task read into a checked block of floats."""
+def finish_block(block: Any, columns: int, dtype: np.dtype, name: str, sparse: bool = False) -> Any:
+    """Turn what a task read into a checked block of floats, or into a sparse one by rows if it is sparse."""
+    from scipy.sparse import issparse
     from sklearn.utils import assert_all_finite
 
-    block = np.asarray(block)
+    if issparse(block):
+        if not sparse:
+            raise TypeError(
+                f"expected dense blocks for {name}, received a SciPy-sparse one; use map_blocks(lambda b: b.toarray())"
+            )
+        block = block.tocsr().astype(dtype, copy=False)
+    else:
+        block = np.asarray(block)
     if block.ndim != 2 or block.shape[1] != columns:
         raise ValueError(f"expected a block of shape (rows, {columns}), received {block.shape}; check how X was made")
-    block = np.ascontiguousarray(block, dtype=dtype)
+    if not issparse(block):
+        block = np.ascontiguousarray(block, dtype=dtype)
     assert_all_finite(block, input_name="X", estimator_name=name)
     return block
 
