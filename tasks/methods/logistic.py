@@ -24,11 +24,11 @@ from tasks.methods.threads import one_blas_thread
 class LogisticRegression(linear_model.LogisticRegression):
     """Logistic regression of two or more classes (multinomial), with an l2 penalty.
 
-    Exact: scikit-learn's problem and its stopping rule, ``max |gradient| <= tol`` of the objective divided by the weight
-    of all rows. With the solver "lbfgs" NumPy and Dask arrays are fitted by L-BFGS in whitened coordinates, which takes
-    far fewer passes than scikit-learn's own and needs no scaled columns; NumPy data of over 32 MB is
-    shared by threads. SciPy-sparse input, and NumPy input for other
-    solvers or penalties, is scikit-learn's own work. The blocks of a Dask array may be SciPy-sparse.
+    Exact: scikit-learn's problem and its stopping rule, ``max |gradient| <= tol`` of the objective divided by the
+    weight of all rows. With the solver "lbfgs" NumPy and Dask arrays are fitted by L-BFGS in whitened coordinates,
+    which takes fewer passes than scikit-learn's own and needs no scaled columns; NumPy data of over 32 MB is shared by
+    Dask's threads. SciPy-sparse input, and NumPy input for other solvers or penalties, is scikit-learn's own work. The
+    blocks of a Dask array may be SciPy-sparse.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class LogisticRegression(linear_model.LogisticRegression):
 
     Notes
     -----
-    A pass per iteration, and a few more: 4 n d k operations each for k classes, in the dtype of the data, and at the end
-    of float32 data at least one in float64. If d <= 2048 the coordinates come from 8 d rows (at least 4096), 8 d^3
+    A pass per iteration, and a few more: 4 n d k operations each for k classes, in the dtype of the data, and at the
+    end of float32 data at least one in float64. If d <= 2048 the coordinates come from 8 d rows (at least 4096), 8 d^3
     operations, and d^3 in this process; otherwise from the squares of the columns. Per task: one block of b rows, its
     labels and weights, and 3 MB, or at the start 16 MB and two d x d matrices; b k values more for a sparse block.
     Each task sends k d float64 per pass, at the start d^2, n/b of them in a tree, and gets k d. This process holds
