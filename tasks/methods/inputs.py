@@ -85,11 +85,11 @@ def check_labelled(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.
 
 
 def check_targets(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-    """Check a Dask matrix and the numbers that belong to its rows.
+    """Check a matrix and the numbers that belong to its rows.
 
     Returns
     -------
-    X : dask.array.Array
+    X : ndarray or dask.array.Array
         As `check_matrix` returns it.
     y : ndarray, float64 (n,) or (n, t)
         Held in this process: 8 bytes per value.
@@ -97,8 +97,12 @@ def check_targets(estimator: Any, X: Any, y: Any) -> tuple[Any, np.ndarray]:
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    y = in_this_process(y, name)
+    if not is_dask(X):
+        X, y = validate_data(estimator, X, y, dtype=FLOATS, order="C", multi_output=True, y_numeric=True)
+        return X, y.astype(np.float64)
     X = check_matrix(estimator, X, reset=True)
-    y = check_array(in_this_process(y, name), ensure_2d=False, dtype=np.float64, input_name="y")
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if len(y) != X.shape[0]:
         raise ValueError(f"expected as many targets as rows, received {len(y)} targets and {X.shape[0]} rows")
     return X, y

@@ -177,11 +177,10 @@ class LogisticRegression(linear_model.LogisticRegression):
             return getattr(super(), word)(X)
         check_is_fitted(self)
         X = check_matrix(self, X, reset=False)
-        columns, dtype = len(self.classes_), self.coef_.dtype
-        if word == "predict":
-            columns, dtype = None, self.classes_.dtype
-        elif word == "decision_function":
-            columns = columns if columns > 2 else None
+        count = len(self.classes_)
+        flat = word == "predict" or (word == "decision_function" and count == 2)
+        columns = None if flat else count
+        dtype = self.classes_.dtype if word == "predict" else self.coef_.dtype
         apply = partial(_predicted, estimator=self, word=word)
         return map_rows(X, apply, name=type(self).__name__, phase=word, columns=columns, dtype=dtype, sparse=True)
 

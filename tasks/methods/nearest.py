@@ -25,7 +25,7 @@ class Neighbors(NamedTuple):
     ids: np.ndarray
     """Rows of the training data, int64 (queries, k)."""
     targets: np.ndarray
-    """What the training data holds for these rows, (queries, k)."""
+    """What the training data holds for these rows, (queries, k) or (queries, k, t)."""
 
 
 def nearest_in_block(
@@ -38,7 +38,7 @@ def nearest_in_block(
     block : ndarray, shape (n, d)
     start : int
         Id of the block's first row.
-    targets : ndarray, shape (n,), optional
+    targets : ndarray, shape (n,) or (n, t), optional
         Carried along with the ids.
     *queries : ndarray, shapes (m, d)
         One or more arrays of queries; the answers follow each other.
@@ -74,7 +74,8 @@ def merge_neighbors(a: Neighbors, b: Neighbors) -> Neighbors:
     k = a.ids.shape[1]
     squares, ids, targets = (np.concatenate(parts, axis=1) for parts in zip(a, b, strict=True))
     order = np.lexsort((ids, squares), axis=-1)[:, :k]
-    return Neighbors(*(np.take_along_axis(values, order, axis=1) for values in (squares, ids, targets)))
+    queries = np.arange(len(order))[:, None]
+    return Neighbors(squares[queries, order], ids[queries, order], targets[queries, order])
 
 
 def _nearest_of_tile(
@@ -97,7 +98,7 @@ def _nearest_of_tile(
     answer = Neighbors(
         np.full((len(queries), k), np.inf),
         np.full((len(queries), k), NOBODY),
-        np.zeros((len(queries), k), targets.dtype),
+        np.zeros((len(queries), k, *targets.shape[1:]), targets.dtype),
     )
     answer.squares[rows, rank] = squares[first]
     answer.ids[rows, rank] = start + places

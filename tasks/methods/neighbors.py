@@ -8,12 +8,12 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, assemble, is_dask, open_blocks
 from tasks.methods.execution import choose_engine
-from tasks.methods.inputs import check_labelled, check_matrix
+from tasks.methods.inputs import check_labelled, check_matrix, check_targets
 from tasks.methods.moments import column_moments, merge_moments
 from tasks.methods.nearest import Neighbors, merge_neighbors, nearest_in_block
 
@@ -21,7 +21,83 @@ QUERY_BYTES = 64 << 20
 """Queries that one task takes along through a block of training data that is not kept in memory."""
 
 
-class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
+class _Neighborhood(BaseEstimator):
+    """Training data, and the search of it."""
+
+    def __init__(self, n_neighbors: int = 5, weights: str = "uniform") -> None:
+        self.n_neighbors = n_neighbors
+        self.weights = weights
+
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
+        """Find the nearest training samples.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d), optional
+            Queries; by default the training data, where a sample is not its own neighbour.
+        n_neighbors : int, optional
+            By default that of the constructor.
+        return_distance : bool, default True
+
+        Returns
+        -------
+        distances : ndarray or dask.array.Array, float64 (m, k)
+            Only with `return_distance`.
+        ids : ndarray or dask.array.Array, int64 (m, k)
+            Rows of the training data, nearest first, ties in order of row. Dask arrays for Dask queries: they are
+            computed now, not when they are looked at, but stay in the workers.
+        """
+        check_is_fitted(self)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        _check_count(k)
+        own = X is None
+        X = self._fit_X if own else check_matrix(self, X, reset=False)
+        outputs = [_Output(partial(_ids, own=own), (k,), np.dtype(np.int64))]
+        if return_distance:
+            outputs.insert(0, _Output(partial(_distances, own=own), (k,), np.dtype(np.float64)))
+        found = self._search(X, k, outputs, own=own)
+        return tuple(found) if return_distance else found[0]
+
+    def _check_parameters(self) -> None:
+        _check_count(self.n_neighbors)
+        if self.weights not in ("uniform", "distance"):
+            raise ValueError(f"expected weights 'uniform' or 'distance', received {self.weights!r}")
+
+    def _keep(self, X: Any, targets: np.ndarray) -> None:
+        """Keep the training data, and one entry or row of targets for each of its rows."""
+        with open_blocks(X, name=type(self).__name__, passes=1) as rows:
+            self._center = rows.reduce("center", column_moments, combine=merge_moments).mean
+        self._fit_X, self._targets = X, targets
+        self.n_samples_fit_ = int(X.shape[0])
+
+    def _search(self, queries: Any, k: int, outputs: list[_Output], own: bool = False) -> list:
+        """Find the neighbours of each query and make arrays of them, in the workers."""
+        available = self.n_samples_fit_ - own
+        if k > available:
+            raise ValueError(
+                f"Expected n_neighbors <= n_samples_fit, but n_neighbors = {k}, n_samples_fit = {available}, "
+                f"n_samples = {queries.shape[0]}; lower n_neighbors or add training samples"
+            )
+        name = type(self).__name__
+        engine = choose_engine(self._fit_X, queries)
+        try:
+            with (
+                open_blocks(self._fit_X, name=name, engine=engine) as train,
+                open_blocks(queries, name=name, engine=engine) as asked,
+            ):
+                search = partial(nearest_in_block, k=k + own, center=self._center)
+                results, lengths = _search_blocks(train, asked, self._targets, search, outputs)
+                if not is_dask(queries):
+                    return [np.concatenate(engine.fetch(handles)) for handles in results]
+                return [
+                    assemble(engine, handles, lengths, output.shape, output.dtype, train.named("result"))
+                    for handles, output in zip(results, outputs, strict=True)
+                ]
+        finally:
+            engine.close()
+
+
+class KNeighborsClassifier(ClassifierMixin, _Neighborhood):
     """Classify by a vote of the k nearest training samples.
 
     Exact: the neighbours are those of the distances in float64, whatever dtype the data has. Ties in distance go to
@@ -57,10 +133,6 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
     T. Cover, P. Hart (1967). Nearest neighbor pattern classification. IEEE Trans. Information Theory 13(1), 21-27.
     """
 
-    def __init__(self, n_neighbors: int = 5, weights: str = "uniform") -> None:
-        self.n_neighbors = n_neighbors
-        self.weights = weights
-
     def fit(self, X: Any, y: Any) -> Self:
         """Keep the training data.
 
@@ -75,45 +147,10 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data is not usable.
         """
-        _check_count(self.n_neighbors)
-        if self.weights not in ("uniform", "distance"):
-            raise ValueError(f"expected weights 'uniform' or 'distance', received {self.weights!r}")
-        X, self.classes_, self._codes = check_labelled(self, X, y)
-        with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            self._center = rows.reduce("center", column_moments, combine=merge_moments).mean
-        self._fit_X = X
-        self.n_samples_fit_ = int(X.shape[0])
+        self._check_parameters()
+        X, self.classes_, codes = check_labelled(self, X, y)
+        self._keep(X, codes)
         return self
-
-    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
-        """Find the nearest training samples.
-
-        Parameters
-        ----------
-        X : ndarray or dask.array.Array, shape (m, d), optional
-            Queries; by default the training data, where a sample is not its own neighbour.
-        n_neighbors : int, optional
-            By default that of the constructor.
-        return_distance : bool, default True
-
-        Returns
-        -------
-        distances : ndarray or dask.array.Array, float64 (m, k)
-            Only with `return_distance`.
-        ids : ndarray or dask.array.Array, int64 (m, k)
-            Rows of the training data, nearest first, ties in order of row. Dask arrays for Dask queries: they are
-            computed now, not when they are looked at, but stay in the workers.
-        """
-        check_is_fitted(self)
-        k = self.n_neighbors if n_neighbors is None else n_neighbors
-        _check_count(k)
-        own = X is None
-        X = self._fit_X if own else check_matrix(self, X, reset=False)
-        outputs = [_Output(partial(_ids, own=own), (k,), np.dtype(np.int64))]
-        if return_distance:
-            outputs.insert(0, _Output(partial(_distances, own=own), (k,), np.dtype(np.float64)))
-        found = self._search(X, k, outputs, own=own)
-        return tuple(found) if return_distance else found[0]
 
     def predict_proba(self, X: Any) -> Any:
         """Return the share of the votes of each class.
@@ -147,31 +184,72 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         output = _Output(partial(_vote, classes=self.classes_, weights=self.weights), (), self.classes_.dtype)
         return self._search(check_matrix(self, X, reset=False), self.n_neighbors, [output])[0]
 
-    def _search(self, queries: Any, k: int, outputs: list[_Output], own: bool = False) -> list:
-        """Find the neighbours of each query and make arrays of them, in the workers."""
-        available = self.n_samples_fit_ - own
-        if k > available:
-            raise ValueError(
-                f"Expected n_neighbors <= n_samples_fit, but n_neighbors = {k}, n_samples_fit = {available}, "
-                f"n_samples = {queries.shape[0]}; lower n_neighbors or add training samples"
-            )
-        name = type(self).__name__
-        engine = choose_engine(self._fit_X, queries)
-        try:
-            with (
-                open_blocks(self._fit_X, name=name, engine=engine) as train,
-                open_blocks(queries, name=name, engine=engine) as asked,
-            ):
-                search = partial(nearest_in_block, k=k + own, center=self._center)
-                results, lengths = _search_blocks(train, asked, self._codes, search, outputs)
-                if not is_dask(queries):
-                    return [np.concatenate(engine.fetch(handles)) for handles in results]
-                return [
-                    assemble(engine, handles, lengths, output.shape, output.dtype, train.named("result"))
-                    for handles, output in zip(results, outputs, strict=True)
-                ]
-        finally:
-            engine.close()
+
+class KNeighborsRegressor(MultiOutputMixin, RegressorMixin, _Neighborhood):
+    """Predict the mean of the targets of the k nearest training samples.
+
+    Exact, in neighbours and ties, as `KNeighborsClassifier`.
+
+    Parameters
+    ----------
+    n_neighbors : int, default 5
+        Neighbours that the mean is taken of.
+    weights : {"uniform", "distance"}, default "uniform"
+        A plain mean, or one weighted by 1 / distance; then training samples at distance 0 count alone.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of the training data.
+    n_samples_fit_ : int
+        Rows of the training data.
+
+    Notes
+    -----
+    As `KNeighborsClassifier`. The targets are held in this process, 8 bytes per value, and travel with the
+    training data; each task sends k rows of them per query beside distances and ids.
+
+    References
+    ----------
+    N. S. Altman (1992). An introduction to kernel and nearest-neighbor nonparametric regression. The American
+    Statistician 46(3), 175-185.
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Keep the training data.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (n, d)
+        y : ndarray or dask.array.Array, shape (n,) or (n, t)
+            Numbers.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is not usable.
+        """
+        self._check_parameters()
+        X, y = check_targets(self, X, y)
+        self._y_shape = y.shape[1:]
+        self._keep(X, y.reshape(len(y), -1))
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return the mean of the neighbours' targets.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+
+        Returns
+        -------
+        ndarray or dask.array.Array, float64 (m,) or (m, t)
+            A Dask array for Dask queries: computed now, not when it is looked at, but left in the workers.
+        """
+        check_is_fitted(self)
+        output = _Output(partial(_mean, weights=self.weights, shape=self._y_shape), self._y_shape, np.dtype(np.float64))
+        return self._search(check_matrix(self, X, reset=False), self.n_neighbors, [output])[0]
 
 
 class _Output(NamedTuple):
@@ -235,12 +313,25 @@ def _ids(found: Neighbors, first: int, own: bool) -> np.ndarray:
     return _without_own(found.ids, found, first) if own else found.ids
 
 
+def _importance(found: Neighbors, weights: str) -> np.ndarray:
+    """Return how much each neighbour counts, float64 (queries, k)."""
+    if weights == "uniform":
+        return np.ones(found.squares.shape)
+    same = found.squares == 0
+    with np.errstate(divide="ignore"):
+        return np.where(same.any(axis=1, keepdims=True), same, 1.0 / np.sqrt(found.squares))
+
+
+def _mean(found: Neighbors, first: int, weights: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the weighted mean of the targets (queries, k, t) of the neighbours."""
+    importance = _importance(found, weights)
+    sums = np.einsum("ij,ijl->il", importance, found.targets)
+    mean: np.ndarray = sums / importance.sum(axis=1, keepdims=True)
+    return mean.reshape(len(mean), *shape)
+
+
 def _shares(found: Neighbors, first: int, count: int, weights: str) -> np.ndarray:
-    votes = np.ones(found.squares.shape)
-    if weights == "distance":
-        same = found.squares == 0
-        with np.errstate(divide="ignore"):
-            votes = np.where(same.any(axis=1, keepdims=True), same, 1.0 / np.sqrt(found.squares))
+    votes = _importance(found, weights)
     rows = np.arange(len(votes))[:, None] * count
     sums = np.bincount((rows + found.targets).ravel(), votes.ravel(), minlength=len(votes) * count)
     sums = sums.reshape(len(votes), count)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier as Reference
+from sklearn.neighbors import KNeighborsRegressor as ReferenceRegressor
 
 from tasks import methods
 from tasks.methods import blocks, nearest, neighbors
@@ -129,3 +130,33 @@ def test_kneighbors__refuses_more_neighbours_than_samples():
         ours.predict(QUERIES)
     with pytest.raises(ValueError, match="n_samples_fit = 4"):
         ours.kneighbors(n_neighbors=5)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("k", [1, 4, 1200])
+@pytest.mark.parametrize("chunks", [None, 257])
+@pytest.mark.parametrize("several", [False, True])
+def test_regressor__as_scikit_learn(weights, k, chunks, several):
+    queries = np.concatenate([QUERIES[:40], TRAIN[:5]])
+    y = np.stack([LABELS, LABELS**2], axis=1) if several else LABELS * 1.5
+    train = da.from_array(TRAIN, (chunks, 30)) if chunks else TRAIN
+    asked = da.from_array(queries, (20, 64)) if chunks else queries
+    ours = methods.KNeighborsRegressor(k, weights=weights).fit(train, da.from_array(y, 500) if chunks else y)
+    expected = ReferenceRegressor(k, weights=weights).fit(TRAIN, y).predict(queries)
+    found = ours.predict(asked)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(np.asarray(ours.kneighbors(asked)[1]), by_sorting(TRAIN, queries, k)[1])
+
+
+def test_regressor__ties_go_to_the_lower_row():
+    points = np.zeros((12, 2))
+    data = da.from_array(points, (5, 2))
+    ours = methods.KNeighborsRegressor(3).fit(data, np.arange(12.0))
+    np.testing.assert_array_equal(ours.predict(points[:2]), [1.0, 1.0])
+    with pytest.raises(ValueError, match="as many targets as rows, received 3 targets and 12 rows"):
+        methods.KNeighborsRegressor().fit(data, np.arange(3.0))
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        methods.KNeighborsRegressor().fit(data, np.full(12, np.nan))
+    with pytest.raises(ValueError, match="n_neighbors = 13, n_samples_fit = 12"):
+        methods.KNeighborsRegressor(13).fit(data, np.arange(12.0)).predict(points)
