@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tasks.methods.clusters import KMeans
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
-    from tasks.methods.neighbors import KNeighborsClassifier
+    from tasks.methods.linear import Lasso, LinearRegression, Ridge
+    from tasks.methods.logistic import LogisticRegression
+    from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.svm import LinearSVC
 
@@ -26,8 +28,13 @@ __all__ = [
     "GaussianNB",
     "KMeans",
     "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "Lasso",
+    "LinearRegression",
     "LinearSVC",
+    "LogisticRegression",
     "MultinomialNB",
+    "Ridge",
     "StandardScaler",
 ]
 
@@ -37,9 +44,14 @@ _ROOMS = {
     "GaussianNB": "bayes",
     "KMeans": "clusters",
     "KNeighborsClassifier": "neighbors",
+    "KNeighborsRegressor": "neighbors",
+    "Lasso": "linear",
+    "LinearRegression": "linear",
     "LinearSVC": "svm",
+    "LogisticRegression": "logistic",
     "MultinomialNB": "bayes",
     "PCA": "decomposition",
+    "Ridge": "linear",
     "StandardScaler": "preprocessing",
 }
 

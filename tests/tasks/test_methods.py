@@ -32,6 +32,12 @@ EVERY = [
     methods.GaussianNB(),
     methods.MultinomialNB(),
     methods.BernoulliNB(),
+    methods.KNeighborsRegressor(3),
+    methods.KNeighborsRegressor(3, weights="distance"),
+    methods.LinearRegression(),
+    methods.Ridge(),
+    methods.Lasso(),
+    methods.LogisticRegression(),
 ]
 ON_BLOCKS = [
     methods.KNeighborsClassifier(3),
@@ -43,6 +49,11 @@ ON_BLOCKS = [
     methods.GaussianNB(),
     methods.MultinomialNB(),
     methods.BernoulliNB(),
+    methods.KNeighborsRegressor(3),
+    methods.LinearRegression(),
+    methods.Ridge(),
+    methods.Lasso(),
+    methods.LogisticRegression(C=0.01),
 ]
 
 

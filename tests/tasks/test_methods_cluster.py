@@ -37,6 +37,11 @@ MAKERS = {
     "GaussianNB": lambda: methods.GaussianNB(var_smoothing=1e-3),
     "MultinomialNB": lambda: methods.MultinomialNB(),
     "BernoulliNB": lambda: methods.BernoulliNB(),
+    "KNeighborsRegressor": lambda: methods.KNeighborsRegressor(3),
+    "LinearRegression": lambda: methods.LinearRegression(),
+    "Ridge": lambda: methods.Ridge(),
+    "Lasso": lambda: methods.Lasso(alpha=0.1, tol=1e-8),
+    "LogisticRegression": lambda: methods.LogisticRegression(C=0.01),
 }
 
 
@@ -90,6 +95,10 @@ def log(cluster):
         yield plugin
 
 
+SQUARE = {"PCA", "LinearSVC", "LinearRegression", "Ridge", "Lasso", "LogisticRegression"}
+"""These send d x d matrices."""
+
+
 def use(method, X=X, y=Y):
     """Fit on Dask and use what comes of it; return that in this process."""
     method.fit(X, y)
@@ -124,6 +133,11 @@ PHASES = {
     "GaussianNB": "moments",
     "MultinomialNB": "count",
     "BernoulliNB": "count",
+    "KNeighborsRegressor": "search",
+    "LinearRegression": "root",
+    "Ridge": "root",
+    "Lasso": "root",
+    "LogisticRegression": "loss",
 }
 
 
@@ -161,7 +175,7 @@ def wait_until(condition, seconds=20):
     assert condition()
 
 
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"PCA", "LinearSVC"}))  # these send d x d matrices
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE))
 def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     sizes = []
     fetch = Scheduled.fetch
