@@ -158,7 +158,9 @@ class LogisticRegression(linear_model.LogisticRegression):
     def _row_weights(self, codes: np.ndarray, sample_weight: Any) -> np.ndarray | None:
         weights = check_weights(sample_weight, len(codes))
         if weights is not None and not weights.sum() > 0:
-            raise ValueError("expected a positive sum of sample_weight, received none; give some rows a weight")
+            raise ValueError(
+                "expected sample_weight with a sum above zero, received weights without; give some rows one"
+            )
         if self.class_weight is None:
             return weights
         labels = self.classes_[codes]

@@ -40,7 +40,7 @@ MAKERS = {
     "KNeighborsRegressor": lambda: methods.KNeighborsRegressor(3),
     "LinearRegression": lambda: methods.LinearRegression(),
     "Ridge": lambda: methods.Ridge(),
-    "Lasso": lambda: methods.Lasso(alpha=0.1, tol=1e-8),
+    "Lasso": lambda: methods.Lasso(tol=1e-6),
     "LogisticRegression": lambda: methods.LogisticRegression(C=0.01),
 }
 

@@ -144,7 +144,7 @@ def test_fit__refuses():
         methods.LogisticRegression(C=-1.0).fit(lazy, y)
     with pytest.raises(ValueError, match="give one per row"):
         methods.LogisticRegression().fit(lazy, y, np.ones(3))
-    with pytest.raises(ValueError, match="positive sum of sample_weight"):
+    with pytest.raises(ValueError, match="with a sum above zero"):
         methods.LogisticRegression().fit(lazy, y, np.zeros(150))
     with pytest.raises(ValueError, match="as many labels as rows"):
         methods.LogisticRegression().fit(lazy, y[:7])
