@@ -18,12 +18,38 @@ from tasks.methods.blocks import Blocks, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
 from tasks.methods.lloyd import Run, center_distances, lloyd, merge_spread, nearest_centers, spread_of_rows
 from tasks.methods.moments import column_moments, merge_moments
+from tasks.methods.seeding import parallel_seeds, sample_of
 
 SAMPLE_ROWS = 16_384
 """Rows that the initial centres are chosen among (more if there are very many clusters)."""
 
+SEEDINGS = ("k-means++", "k-means||", "random")
+"""Words that `init` may be."""
+
 OFFSET = 4.0
 """Up to so many times the total variance, the squared mean of the data does not call for centring the rows."""
+
+
+def best_run(rows: Blocks, model: KMeans) -> tuple[Run, np.ndarray]:
+    """Cluster the rows as the model's parameters say.
+
+    Returns
+    -------
+    Run
+        The start that ended with the least inertia, the first of equals.
+    ndarray, float64 (d,)
+        What its centres are relative to.
+    """
+    model._check_parameters()
+    if rows.shape[0] < model.n_clusters:
+        raise ValueError(f"n_samples={rows.shape[0]} should be >= n_clusters={model.n_clusters}.")
+    count, mean, scatter = rows.reduce("moments", column_moments, combine=merge_moments)
+    variance = scatter / count
+    # Rounding grows with the distance from the origin; where that is small the rows can stay as they are.
+    origin = mean if mean @ mean > OFFSET * variance.sum() else np.zeros_like(mean)
+    starts = [centers + (mean - origin) for centers in model._starts(rows, mean)]
+    runs = lloyd(rows, starts, origin, model.max_iter, model.tol * float(variance.mean()))
+    return min(runs, key=lambda run: run.inertia), origin
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -32,15 +58,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     The iteration is exact: every pass goes over all rows, sums are kept in float64, empty clusters take over the rows
     that lie farthest from their centres, and the stopping rule is scikit-learn's. The initial centres are chosen by
     k-means++ among a seeded sample of the rows if there are more than 16,384 of them (or 20 per cluster); up to that
-    many rows the choice is scikit-learn's for the same `random_state`. The sample goes by position, so neither the
-    chunks nor the workers change it.
+    many rows the choice is scikit-learn's for the same `random_state`. `init="k-means||"` chooses among all rows: in
+    five rounds each row becomes a candidate by its squared distance to the candidates so far, about two per cluster
+    and round, and k-means++ chooses among the candidates, each of the weight of the rows next to it. The draws go by
+    position, so neither the chunks nor the workers change them.
 
     Parameters
     ----------
     n_clusters : int, default 8
-    init : {"k-means++", "random"} or array-like of shape (n_clusters, d), default "k-means++"
+    init : {"k-means++", "k-means||", "random"} or array-like of shape (n_clusters, d), default "k-means++"
     n_init : "auto" or int, default "auto"
-        Number of starts; "auto" is 1, except 10 for "random". The one with the least inertia wins.
+        Number of starts; "auto" is 1, except 10 for "random". The one with the least inertia wins. All starts iterate
+        in the same passes over the data, until each has ended.
     max_iter : int, default 300
     tol : float, default 1e-4
         Stop when the centres move by less, squared, relative to the mean variance of the columns.
@@ -58,14 +87,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Notes
     -----
     A pass costs 2 n k d operations. Per task: one block, 1 MB of it centred, and the distances of these rows to all
-    centres. Each task sends k (d + 1) float64 per pass, n/b of them in a tree, and gets k d.
+    centres. Each task sends k (d + 1) float64 per pass and start, n/b of them in a tree, and gets k d.
     Passes: one for the mean, one for the sample, one per iteration, one for inertia and one for the labels. Data that
-    does not fit in the workers' memory is read again in each.
+    does not fit in the workers' memory is read again in each. "k-means||" takes 11 passes per start instead of the
+    sample, 20 n k d operations, and 12 bytes per row in the workers' memory; about 10 k candidates come here.
 
     References
     ----------
     S. P. Lloyd (1982). Least squares quantization in PCM. IEEE Trans. Information Theory 28(2), 129-137.
     D. Arthur, S. Vassilvitskii (2007). k-means++: the advantages of careful seeding. SODA, 1027-1035.
+    B. Bahmani, B. Moseley, A. Vattani, R. Kumar, S. Vassilvitskii (2012). Scalable k-means++. PVLDB 5(7), 622-633.
     """
 
     def __init__(
@@ -99,21 +130,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """
         self._check_parameters()
         X = check_matrix(self, X, reset=True)
-        if X.shape[0] < self.n_clusters:
-            raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
-            count, mean, scatter = rows.reduce("moments", column_moments, combine=merge_moments)
-            variance = scatter / count
-            tolerance = self.tol * float(variance.mean())
-            # Rounding grows with the distance from the origin; where that is small the rows can stay as they are.
-            origin = mean if mean @ mean > OFFSET * variance.sum() else np.zeros_like(mean)
-            best: Run | None = None
-            for centers in self._starts(rows, mean):
-                run = lloyd(rows, centers + (mean - origin), origin, self.max_iter, tolerance)
-                if best is None or run.inertia < best.inertia:
-                    best = run
-            if best is None:
-                raise ValueError(f"expected n_init of at least 1, received {self.n_init!r}")
+            best, origin = best_run(rows, self)
             self.cluster_centers_ = (best.centers + origin).astype(rows.dtype)
             # As predict does it, so that predict on the same rows gives the same labels.
             labels = rows.map("labels", nearest_centers, shared=self._relative())
@@ -192,8 +210,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             raise ValueError(f"expected n_init 'auto' or an integer of at least 1, received {self.n_init!r}")
         if self.tol < 0:
             raise ValueError(f"expected tol of at least 0, received {self.tol!r}")
-        if isinstance(self.init, str) and self.init not in ("k-means++", "random"):
-            raise ValueError(f"expected init 'k-means++', 'random' or an array of centres, received {self.init!r}")
+        if isinstance(self.init, str) and self.init not in SEEDINGS:
+            raise ValueError(
+                f"expected init {', '.join(map(repr, SEEDINGS))} or an array of centres, received {self.init!r}"
+            )
 
     def _starts(self, rows: Blocks, mean: np.ndarray) -> list[np.ndarray]:
         """Return the initial centres of each start, float64, relative to the mean."""
@@ -203,16 +223,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 raise ValueError(f"expected init of shape {(self.n_clusters, rows.shape[1])}, received {centers.shape}")
             return [centers - mean]
         random = check_random_state(self.random_state)
-        starts = self.n_init if self.n_init != "auto" else (10 if self.init == "random" else 1)
-        size = min(rows.shape[0], max(SAMPLE_ROWS, 20 * self.n_clusters))
-        chosen = np.arange(rows.shape[0])
-        if size < rows.shape[0]:
-            chosen = np.sort(random.choice(rows.shape[0], size, replace=False))
-        sample = rows.take(chosen, "sample") - mean.astype(rows.dtype)
+        starts = range(int(self.n_init) if self.n_init != "auto" else (10 if self.init == "random" else 1))
+        if self.init == "k-means||":
+            return [parallel_seeds(rows, mean, self.n_clusters, random) for _ in starts]
+        _, sample = sample_of(rows, max(SAMPLE_ROWS, 20 * self.n_clusters), random)
+        sample = sample - mean.astype(rows.dtype)
         if self.init == "random":
-            picks = [random.permutation(size)[: self.n_clusters] for _ in range(int(starts))]
+            picks = [random.permutation(len(sample))[: self.n_clusters] for _ in starts]
             return [sample[pick].astype(np.float64) for pick in picks]
-        return [
-            kmeans_plusplus(sample, self.n_clusters, random_state=random)[0].astype(np.float64)
-            for _ in range(int(starts))
-        ]
+        return [kmeans_plusplus(sample, self.n_clusters, random_state=random)[0].astype(np.float64) for _ in starts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What one pass found: per cluster, relative to the origin."""
+    """What one pass found: per cluster, relative to the origin; of a pass, with an axis for the starts before."""
 
     sums: np.ndarray
     counts: np.ndarray
@@ -36,29 +36,39 @@ class Sums(NamedTuple):
 class Spread(NamedTuple):
     """How far the rows lie from their centres, and which centres have any."""
 
-    inertia: float
+    inertia: Any
     occupied: np.ndarray
 
 
-def lloyd(rows: Blocks, centers: np.ndarray, origin: np.ndarray, max_iter: int, tolerance: float) -> Run:
-    """Iterate until the labels stay, the centres stay, or max_iter."""
-    previous: Sums | None = None
-    iteration = 0
-    while iteration < max_iter:
-        iteration += 1
-        found = rows.reduce("assign", _assign, shared=(centers, origin), combine=_add)
-        # Equal labels give equal sums to the last bit, for the order of summation is fixed; and labels that differ
-        # but give the same sums give the same centres.
-        if previous is not None and _same(found, previous):
-            break
-        previous = found
-        updated = _update(rows, found, centers, origin)
-        shift = float(((updated - centers) ** 2).sum())
-        centers = updated
-        if shift <= tolerance:
-            break
-    final = rows.reduce("inertia", spread_of_rows, shared=(centers, origin), combine=merge_spread)
-    return Run(centers, final.inertia, iteration, int(final.occupied.sum()))
+def lloyd(rows: Blocks, starts: Sequence[np.ndarray], origin: np.ndarray, max_iter: int, tolerance: float) -> list[Run]:
+    """Iterate from each start until its labels stay, its centres stay, or max_iter; all starts in the same passes."""
+    centers = [start.copy() for start in starts]
+    iterations = [0] * len(centers)
+    previous: list[Sums | None] = [None] * len(centers)
+    moving = list(range(len(centers)))
+    while moving := [start for start in moving if iterations[start] < max_iter]:
+        shared = (np.stack([centers[start] for start in moving]), origin)
+        found = rows.reduce("assign", _assign, shared=shared, combine=_add)
+        still = []
+        for start, sums, counts in zip(moving, found.sums, found.counts, strict=True):
+            iterations[start] += 1
+            now, before = Sums(sums, counts), previous[start]
+            # Equal labels give equal sums to the last bit, for the order of summation is fixed; and labels that
+            # differ but give the same sums give the same centres.
+            if before is not None and _same(now, before):
+                continue
+            previous[start] = now
+            updated = _update(rows, now, centers[start], origin)
+            shift = float(((updated - centers[start]) ** 2).sum())
+            centers[start] = updated
+            if shift > tolerance:
+                still.append(start)
+        moving = still
+    shared = (np.stack(centers), origin)
+    final = rows.reduce("inertia", _spread_each, shared=shared, combine=merge_spread)
+    return [
+        Run(*run) for run in zip(centers, final.inertia.tolist(), iterations, final.occupied.sum(axis=1), strict=True)
+    ]
 
 
 def _same(a: Sums, b: Sums) -> bool:
@@ -94,7 +104,7 @@ class Far(NamedTuple):
 
 
 def _farthest(block: np.ndarray, start: int, centers: np.ndarray, origin: np.ndarray, count: int) -> Far:
-    labels, squares = _nearest(block, centers, origin)
+    labels, squares = nearest_with_squares(block, centers, origin)
     order = np.lexsort((np.arange(len(block)), -squares))[:count]
     return Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - origin)
 
@@ -105,7 +115,7 @@ def _merge_farthest(a: Far, b: Far, count: int) -> Far:
     return Far(*(values[order] for values in both))
 
 
-def _nearest(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_with_squares(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest centre and the squared distance to it; centres are relative to the origin."""
     labels = np.empty(len(block), np.int32)
     squares = np.empty(len(block))
@@ -123,30 +133,44 @@ def _assigned(
     block: np.ndarray, centers: np.ndarray, origin: np.ndarray, scratch: Scratch
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Go over the block in parts: where they lie, their centred rows, and the nearest centre of each."""
+    for low, high, rows, (labels,) in _assigned_each(block, centers[None], origin, scratch):
+        yield low, high, rows, labels
+
+
+def _assigned_each(
+    block: np.ndarray, centers: np.ndarray, origin: np.ndarray, scratch: Scratch
+) -> Iterator[tuple[int, int, np.ndarray, list[np.ndarray]]]:
+    """Go over the block in parts once, with the nearest centre of each row in each of several sets of centres."""
     dtype = block.dtype
     # ||c||^2 - 2 x.c ranks the centres; ||x||^2 is the same for all.
-    factors, squares = (-2.0 * centers.T).astype(dtype), np.einsum("ij,ij->i", centers, centers).astype(dtype)
+    factors = [(-2.0 * own.T).astype(dtype) for own in centers]
+    squares = np.einsum("sij,sij->si", centers, centers).astype(dtype)
     shift = origin.astype(dtype)
     for low, high in parts(block):
         rows = block[low:high]
         if shift.any():
             rows = np.subtract(rows, shift, out=scratch("rows", rows.shape, dtype))
-        ranking = np.matmul(rows, factors, out=scratch("ranking", (high - low, len(centers)), dtype))
-        ranking += squares
-        yield low, high, rows, ranking.argmin(axis=1).astype(np.int32)
+        labels = []
+        for factor, square in zip(factors, squares, strict=True):
+            ranking = np.matmul(rows, factor, out=scratch("ranking", (high - low, centers.shape[1]), dtype))
+            ranking += square
+            labels.append(ranking.argmin(axis=1).astype(np.int32))
+        yield low, high, rows, labels
 
 
 def _assign(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Sums:
-    """Sum up the rows of each cluster."""
+    """Sum up the rows of each cluster, for each of the starts that the centres (starts, clusters, d) are of."""
     sums = np.zeros(centers.shape)
-    counts = np.zeros(len(centers), np.int64)
+    counts = np.zeros(centers.shape[:2], np.int64)
     scratch = Scratch()
-    for low, high, rows, labels in _assigned(block, centers, origin, scratch):
+    clusters = centers.shape[1]
+    for low, high, rows, labels in _assigned_each(block, centers, origin, scratch):
         wide = scratch("wide", rows.shape, np.float64)
         wide[:] = rows
-        member = (np.ones(high - low), (labels, np.arange(high - low)))
-        sums += scipy.sparse.csr_matrix(member, (len(centers), high - low)) @ wide
-        counts += np.bincount(labels, minlength=len(centers))
+        for start, own in enumerate(labels):
+            member = (np.ones(high - low), (own, np.arange(high - low)))
+            sums[start] += scipy.sparse.csr_matrix(member, (clusters, high - low)) @ wide
+            counts[start] += np.bincount(own, minlength=clusters)
     return Sums(sums, counts)
 
 
@@ -156,8 +180,13 @@ def _add(a: Sums, b: Sums) -> Sums:
 
 def spread_of_rows(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Spread:
     """Measure how far the rows lie from their nearest centres."""
-    labels, squares = _nearest(block, centers, origin)
+    labels, squares = nearest_with_squares(block, centers, origin)
     return Spread(float(squares.sum()), np.bincount(labels, minlength=len(centers)) > 0)
+
+
+def _spread_each(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Spread:
+    found = [spread_of_rows(block, own, origin) for own in centers]
+    return Spread(np.array([one.inertia for one in found]), np.stack([one.occupied for one in found]))
 
 
 def merge_spread(a: Spread, b: Spread) -> Spread:
