@@ -37,14 +37,14 @@ class Found(NamedTuple):
     weights: np.ndarray
     """Sum of the responsibilities, (k,)."""
     sums: np.ndarray
-    """Sum of the rows times their responsibilities, (k, d): about the means if covariances are full, else the origin."""
+    """Of the rows times their responsibilities, (k, d): about the means if covariances are full, else the origin."""
     squares: np.ndarray
     """The same of squares: outer products (k, d, d), squares (k, d), squared norms (k,), or for tied ones nothing."""
 
 
 def add(a: Found, b: Found) -> Found:
     """Return the sums over the rows of both."""
-    return Found(*(left + right for left, right in zip(a, b, strict=True)))
+    return Found(a.log_likelihood + b.log_likelihood, a.weights + b.weights, a.sums + b.sums, a.squares + b.squares)
 
 
 def constants(weights: np.ndarray, roots: np.ndarray, kind: str, columns: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 from sklearn.utils import check_random_state
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods import em
@@ -80,6 +82,8 @@ class GaussianMixture(mixture.GaussianMixture):
     J. Royal Statistical Society B 39(1), 1-38.
     C. M. Bishop (2006). Pattern Recognition and Machine Learning, section 9.2.2.
     """
+
+    lower_bound_: float
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find the components.
@@ -156,8 +160,9 @@ class GaussianMixture(mixture.GaussianMixture):
                 "Expected n_samples >= n_components "
                 f"but got n_components = {self.n_components}, n_samples = {X.shape[0]}"
             )
-        # Of scikit-learn's own, which looks at the number of columns only.
-        self._check_parameters(np.empty((1, X.shape[1])))
+        # Of scikit-learn's own, which looks at the number of columns only; from 1.9 on it asks for the array library.
+        library = {"xp": get_namespace(np.empty(0))[0]} if "xp" in signature(self._check_parameters).parameters else {}
+        self._check_parameters(np.empty((1, X.shape[1])), **library)
         return open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2)
 
     def _climb(self, rows: Blocks) -> None:
