@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.methods.linear import Lasso, LinearRegression, Ridge
     from tasks.methods.logistic import LogisticRegression
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
+    from tasks.methods.mixture import GaussianMixture
+    from tasks.methods.neighbors import KNeighborsClassifier
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.svm import LinearSVC
 
@@ -25,6 +27,7 @@ __all__ = [
     "DBSCAN",
     "PCA",
     "BernoulliNB",
+    "GaussianMixture",
     "GaussianNB",
     "KMeans",
     "KNeighborsClassifier",
@@ -41,6 +44,7 @@ __all__ = [
 _ROOMS = {
     "BernoulliNB": "bayes",
     "DBSCAN": "density",
+    "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
     "KMeans": "clusters",
     "KNeighborsClassifier": "neighbors",
