@@ -122,3 +122,40 @@ def test_farthest__of_parts_is_that_of_the_whole():
 def test_fit__refuses_parameters(options, message):
     with pytest.raises(ValueError, match=message):
         methods.KMeans(**options).fit(IRIS)
+
+
+@pytest.mark.parametrize("chunks", [1797, 400, 77])
+def test_fit__parallel_seeds_go_by_position_and_not_by_chunk(chunks):
+    ours = methods.KMeans(10, init="k-means||", random_state=3).fit(da.from_array(DIGITS, (chunks, 64)))
+    again = methods.KMeans(10, init="k-means||", random_state=3).fit(DIGITS)
+    np.testing.assert_allclose(ours.cluster_centers_, again.cluster_centers_, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(ours.labels_, again.labels_)
+    assert ours.inertia_ < 1.1 * Reference(10, n_init=5, random_state=0).fit(DIGITS).inertia_
+
+
+def test_parallel_seeds__start_lower_than_random_rows():
+    def cost(init):
+        runs = [methods.KMeans(10, init=init, n_init=1, max_iter=1, random_state=i).fit(DIGITS) for i in range(5)]
+        return np.mean([run.inertia_ for run in runs])
+
+    assert cost("k-means||") < cost("random")
+
+
+def test_fit__parallel_seeds_of_few_distinct_rows():
+    X = np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0)
+    with pytest.warns(ConvergenceWarning, match=r"distinct clusters \(2\)"):
+        ours = methods.KMeans(3, init="k-means||", random_state=0).fit(da.from_array(X, (4, 2)))
+    assert ours.inertia_ == 0
+    every = methods.KMeans(5, init="k-means||", random_state=0).fit(np.arange(5.0)[:, None])
+    assert every.inertia_ == 0
+
+
+def test_fit__several_starts_end_as_each_would_alone():
+    data = da.from_array(DIGITS, (500, 64))
+    random = np.random.RandomState(4)
+    alone = [methods.KMeans(6, init="k-means||", n_init=1, random_state=random).fit(data) for _ in range(3)]
+    ours = methods.KMeans(6, init="k-means||", n_init=3, random_state=np.random.RandomState(4)).fit(data)
+    best = min(alone, key=lambda model: model.inertia_)
+    assert ours.inertia_ == pytest.approx(best.inertia_, rel=1e-12)
+    assert ours.n_iter_ == best.n_iter_
+    np.testing.assert_array_equal(ours.labels_, best.labels_)
