@@ -1,4 +1,4 @@
-"""Principal components in one pass."""
+"""Principal components, from the covariance or from a sketch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from typing import Any, Self
 import numpy as np
 import scipy.linalg
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from tasks.methods.blocks import is_dask, map_rows, open_blocks
-from tasks.methods.inputs import check_matrix
+from tasks.methods.blocks import Blocks, is_dask, map_rows, open_blocks
+from tasks.methods.inputs import check_least, check_matrix
 from tasks.methods.moments import cross_moments, merge_moments
 from tasks.methods.reading import working_dtype
+from tasks.methods.sketch import Spectrum, leading_spectrum
+
+EXACT_COLUMNS = 4096
+"""Up to so many columns the whole covariance is computed unless the caller decides; it takes 134 MB of float64 then."""
 
 
 class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Principal components, from the eigenvectors of the covariance.
+    """Principal components, from the eigenvectors of the covariance or, of many columns, from a random sketch.
 
-    Exact up to rounding: the covariance is summed in float64 about the blocks' own means, so large offsets do no harm.
-    As with scikit-learn's solver "covariance_eigh", singular values below 1e-8 of the largest are noise. Signs are
-    scikit-learn's: the entry of largest magnitude in each component is positive.
+    Solver "covariance_eigh" is exact up to rounding: the covariance is summed in float64 about the blocks' own means,
+    so large offsets do no harm. As with scikit-learn's solver of this name, singular values below 1e-8 of the largest are
+    noise. Solver "randomized" is approximate, as close as scikit-learn's of this name with the same `iterated_power`;
+    its products are in the data's dtype. Signs are scikit-learn's: the entry of largest magnitude in each component is
+    positive.
 
     Parameters
     ----------
@@ -32,6 +39,15 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         None keeps min(n, d).
     whiten : bool, default False
         Divide the transformed columns by their standard deviations.
+    svd_solver : {"auto", "covariance_eigh", "randomized"}, default "auto"
+        "auto" is "covariance_eigh" up to 4096 columns and for a share of the variance. Above, it is "randomized" if
+        fewer than 80 % of min(n, d) components are wanted, or if min(n, d) is at most 4096.
+    iterated_power : int or "auto", default "auto"
+        Power iterations of "randomized"; "auto" is 7 if fewer than 10 % of min(n, d) are wanted, else 4.
+    n_oversamples : int, default 10
+        Columns of the sketch of "randomized" beyond `n_components`.
+    random_state : int, RandomState or None
+        Draws the sketch of "randomized". The chunks have no part in it.
 
     Attributes
     ----------
@@ -44,19 +60,36 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    One pass, n d^2 operations, then d^3 in this process. Per task: one block, 4096 rows of it in float64 and two d x d
-    matrices; a combining task holds nine of them. Each task sends one d x d matrix of float64 (5 MB at d = 784,
-    134 MB at d = 4096), n/b of them in a tree.
+    "covariance_eigh": one pass, n d^2 operations, then d^3 in this process. Per task: one block, 4096 rows of it in
+    float64 and two d x d matrices; a combining task holds nine of them. Each task sends one d x d matrix of float64
+    (5 MB at d = 784, 134 MB at d = 4096), n/b of them in a tree.
+
+    "randomized" with q power iterations and l = n_components + n_oversamples: q + 2 passes of 4 n d l operations.
+    Per task: one block, 8 MB of it about the mean, and three d x l matrices; a combining task holds nine of them. Each
+    task gets and sends one d x l matrix per pass. Nothing of n rows is held in this process.
 
     References
     ----------
     I. T. Jolliffe (2002). Principal Component Analysis, 2nd ed., sections 1.1 and 3.5. For the sums, see
-    `tasks.methods.moments`.
+    `tasks.methods.moments`; for the sketch, `tasks.methods.sketch`.
     """
 
-    def __init__(self, n_components: int | float | None = None, *, whiten: bool = False) -> None:
+    def __init__(
+        self,
+        n_components: int | float | None = None,
+        *,
+        whiten: bool = False,
+        svd_solver: str = "auto",
+        iterated_power: int | str = "auto",
+        n_oversamples: int = 10,
+        random_state: Any = None,
+    ) -> None:
         self.n_components = n_components
         self.whiten = whiten
+        self.svd_solver = svd_solver
+        self.iterated_power = iterated_power
+        self.n_oversamples = n_oversamples
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find the components.
@@ -69,30 +102,65 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If n_components is neither a count up to min(n, d) nor a share, or the data is not usable.
+            If n_components is neither a count up to min(n, d) nor a share, another parameter has no such value, or the
+            data is not usable.
         """
         X = check_matrix(self, X, reset=True, rows=2)
         limit = min(X.shape)
         _check_components(self.n_components, limit)
-        with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            count, mean, scatter = rows.reduce("covariance", cross_moments, combine=merge_moments)
+        random = self._chooses_randomized(X.shape)
+        with open_blocks(X, name=type(self).__name__, passes=3 if random else 1) as rows:
+            spectrum = self._sketched(rows, limit) if random else self._from_covariance(rows, limit)
             dtype = rows.dtype
-            covariance = scatter / (count - 1)
-            total = float(np.trace(covariance))
-            known = int(self.n_components) if isinstance(self.n_components, Integral) else limit
-            variance, components = _eigenvectors(covariance, known)
+        count, total = spectrum.rows, spectrum.spread / (spectrum.rows - 1)
+        variance = spectrum.values**2 / (count - 1)
         ratio = variance / total if total > 0 else np.zeros_like(variance)
         kept = _count(self.n_components, ratio)
         self.n_samples_ = int(count)
         self.n_components_ = kept
-        self.mean_ = mean.astype(dtype)
-        self.components_ = components[:kept].astype(dtype)
+        self.mean_ = spectrum.mean.astype(dtype)
+        self.components_ = spectrum.vectors[:kept].astype(dtype)
         self.explained_variance_ = variance[:kept].astype(dtype)
         self.explained_variance_ratio_ = ratio[:kept].astype(dtype)
-        self.singular_values_ = np.sqrt(variance[:kept] * (count - 1)).astype(dtype)
+        self.singular_values_ = spectrum.values[:kept].astype(dtype)
         rest = max(total - float(variance[:kept].sum()), 0.0)
         self.noise_variance_ = rest / (limit - kept) if kept < limit else 0.0
         return self
+
+    def _chooses_randomized(self, shape: tuple[int, int]) -> bool:
+        """Check the solver's parameters and choose; True for the sketch."""
+        if self.svd_solver not in ("auto", "covariance_eigh", "randomized"):
+            raise ValueError(
+                f"expected svd_solver 'auto', 'covariance_eigh' or 'randomized', received {self.svd_solver!r}"
+            )
+        if self.iterated_power != "auto":
+            check_least("iterated_power", self.iterated_power, 0)
+        check_least("n_oversamples", self.n_oversamples, 1)
+        share = self.n_components is not None and not isinstance(self.n_components, Integral)
+        if self.svd_solver != "auto":
+            if share and self.svd_solver == "randomized":
+                raise ValueError(
+                    f"expected n_components as a count for svd_solver 'randomized', received the share "
+                    f"{self.n_components!r}; use 'covariance_eigh'"
+                )
+            return self.svd_solver == "randomized"
+        limit = min(shape)
+        few = limit <= EXACT_COLUMNS or (self.n_components is not None and self.n_components < 0.8 * limit)
+        return shape[1] > EXACT_COLUMNS and not share and few
+
+    def _from_covariance(self, rows: Blocks, limit: int) -> Spectrum:
+        count, mean, scatter = rows.reduce("covariance", cross_moments, combine=merge_moments)
+        known = int(self.n_components) if isinstance(self.n_components, Integral) else limit
+        squares, components = _eigenvectors(scatter, known)
+        return Spectrum(count, mean, float(np.trace(scatter)), np.sqrt(squares), components)
+
+    def _sketched(self, rows: Blocks, limit: int) -> Spectrum:
+        count = limit if self.n_components is None else int(self.n_components)
+        iterations = self.iterated_power
+        if iterations == "auto":
+            iterations = 7 if count < 0.1 * limit else 4
+        random = check_random_state(self.random_state)
+        return leading_spectrum(rows, count, self.n_oversamples, int(iterations), random, centre=True)
 
     def transform(self, X: Any) -> Any:
         """Project on the components.
@@ -161,11 +229,11 @@ def _check_components(wanted: Any, limit: int) -> None:
     )
 
 
-def _eigenvectors(covariance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _eigenvectors(scatter: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest eigenvalues, none below zero, and their eigenvectors as rows, signs settled."""
-    size = len(covariance)
+    size = len(scatter)
     wanted = (size - count, size - 1) if count < size else None
-    values, vectors = scipy.linalg.eigh(covariance, subset_by_index=wanted)
+    values, vectors = scipy.linalg.eigh(scatter, subset_by_index=wanted)
     _, vectors = svd_flip(None, vectors.T[::-1], u_based_decision=False)
     return np.maximum(values[::-1], 0.0), vectors
 
