@@ -27,10 +27,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Principal components, from the eigenvectors of the covariance or, of many columns, from a random sketch.
 
     Solver "covariance_eigh" is exact up to rounding: the covariance is summed in float64 about the blocks' own means,
-    so large offsets do no harm. As with scikit-learn's solver of this name, singular values below 1e-8 of the largest are
-    noise. Solver "randomized" is approximate, as close as scikit-learn's of this name with the same `iterated_power`;
-    its products are in the data's dtype. Signs are scikit-learn's: the entry of largest magnitude in each component is
-    positive.
+    so large offsets do no harm. As with scikit-learn's solver of this name, singular values below 1e-8 of the largest
+    are noise. Solver "randomized" is approximate, as close as scikit-learn's of this name with the same
+    `iterated_power`; its products are in the data's dtype. Signs are scikit-learn's: the entry of largest magnitude in
+    each component is positive.
 
     Parameters
     ----------

@@ -147,8 +147,7 @@ def triangle_of(block: np.ndarray, basis: np.ndarray, origin: np.ndarray | None)
 
 def merge_triangles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the triangular factor of the rows below both."""
-    triangle: np.ndarray = np.linalg.qr(np.concatenate([a, b]), mode="r")
-    return triangle
+    return np.asarray(np.linalg.qr(np.concatenate([a, b]), mode="r"))
 
 
 def _deviations(block: np.ndarray, origin: np.ndarray | None) -> Iterator[np.ndarray]:

@@ -1,0 +1,1 @@
+"""Embeddings in few dimensions that keep distances or neighbourhoods."""

@@ -1,0 +1,77 @@
+"""Placing rows by some that are held: how these travel to the tasks of a lazy result, and how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tasks.methods.blocks import assemble, check_dask_matrix, is_dask, map_rows
+from tasks.methods.execution import choose_engine, step_name
+from tasks.methods.reading import finish_block, working_dtype
+
+
+def place_rows(
+    X: Any, function: Callable[..., np.ndarray], held: tuple[np.ndarray, ...], *, name: str, columns: int
+) -> Any:
+    """Apply ``function(block, *held)`` to every row block: at once to a NumPy array, lazily to a Dask array.
+
+    Parameters
+    ----------
+    X : ndarray or dask.array.Array, shape (m, d)
+        Checked already.
+    function : callable
+        (rows, d) -> (rows, columns), float64; works on each row by itself.
+    held : tuple of ndarray
+        May be large: on a cluster each is brought to the workers once, now, and not carried by every task.
+    name : str
+        For the tasks' names.
+    columns : int
+        Of the result.
+
+    Returns
+    -------
+    ndarray or lazy dask.array.Array, float64 (m, columns)
+    """
+    if not is_dask(X):
+        apply = partial(_with_held, held=held, function=function)
+        return map_rows(X, apply, name=name, phase="transform", columns=columns, dtype=np.float64)
+    X = check_dask_matrix(X)
+    engine = choose_engine(X)
+    try:
+        handles = engine.put(step_name("put", name), held)
+        whole = [
+            assemble(engine, [handle], [len(array)], array.shape[1:], array.dtype, step_name("held", name))
+            for handle, array in zip(handles, held, strict=True)
+        ]
+    finally:
+        engine.close()
+    finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name)
+    return X.map_blocks(
+        _finish_and_place,
+        *(array.to_delayed().ravel()[0] for array in whole),
+        finish=finish,
+        function=function,
+        token=step_name("transform", name),
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+        chunks=(X.chunks[0], (columns,)),
+    )
+
+
+def choose_rows(count: int, rows: int, random: np.random.RandomState) -> np.ndarray:
+    """Choose `count` of `rows` positions, increasing; all of them if there are no more."""
+    if rows <= count:
+        return np.arange(rows)
+    return np.sort(random.choice(rows, count, replace=False))
+
+
+def _with_held(block: np.ndarray, held: tuple[np.ndarray, ...], function: Callable[..., np.ndarray]) -> np.ndarray:
+    return function(block, *held)
+
+
+def _finish_and_place(block: np.ndarray, *held: np.ndarray, finish: Callable, function: Callable) -> np.ndarray:
+    result: np.ndarray = function(finish(block), *held)
+    return result
