@@ -38,9 +38,9 @@ class MDS(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     What is exact: with at least as many landmarks as rows, "landmark" is classical MDS (with Euclidean distances: the
     scores of PCA, up to signs), and "smacof" is `sklearn.manifold.smacof` from that start. With fewer, "landmark" keeps
     all distances, and is classical MDS up to rounding, if the distances are Euclidean, the landmarks span the data and
-    `n_components` reaches its rank. Otherwise it is approximate: it is then what PCA of the landmarks makes of all
-    rows, and for Euclidean distances `PCA`, which is the best linear one, is better and cheaper. "smacof" is approximate
-    wherever rows are not landmarks. `normalized_stress_` tells how well all rows came out.
+    `n_components` reaches its rank. Otherwise it is approximate; with Euclidean distances it is what PCA of the
+    landmarks makes of all rows, so `PCA` of all rows is better and cheaper. "smacof" is approximate wherever rows are
+    not landmarks. `normalized_stress_` tells how well all rows came out.
 
     Parameters
     ----------
