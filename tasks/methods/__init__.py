@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from tasks.methods.logistic import LogisticRegression
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.mixture import GaussianMixture
+    from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
+    from tasks.methods.manifold.scaling import MDS
     from tasks.methods.neighbors import KNeighborsClassifier
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.svm import LinearSVC
 
 __all__ = [
     "DBSCAN",
+    "MDS",
     "PCA",
     "BernoulliNB",
     "GaussianMixture",
     "GaussianNB",
+    "IncrementalPCA",
     "KMeans",
     "KNeighborsClassifier",
     "KNeighborsRegressor",
@@ -39,6 +43,7 @@ __all__ = [
     "MultinomialNB",
     "Ridge",
     "StandardScaler",
+    "TruncatedSVD",
 ]
 
 _ROOMS = {
@@ -46,6 +51,7 @@ _ROOMS = {
     "DBSCAN": "density",
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
+    "IncrementalPCA": "incremental",
     "KMeans": "clusters",
     "KNeighborsClassifier": "neighbors",
     "KNeighborsRegressor": "neighbors",
@@ -53,10 +59,12 @@ _ROOMS = {
     "LinearRegression": "linear",
     "LinearSVC": "svm",
     "LogisticRegression": "logistic",
+    "MDS": "manifold.scaling",
     "MultinomialNB": "bayes",
     "PCA": "decomposition",
     "Ridge": "linear",
     "StandardScaler": "preprocessing",
+    "TruncatedSVD": "incremental",
 }
 
 
