@@ -75,6 +75,8 @@ class MDS(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     normalized_stress_ : float
         Over all pairs of a row and a landmark, the root of the sum of these differences squared, relative to the sum
         of the squared distances in the data (Kruskal's stress 1): 0 is perfect, 0.2 poor.
+    n_iter_ : int
+        Steps of SMACOF for the landmarks; 1 with "landmark".
     n_features_in_ : int
 
     Notes
@@ -199,16 +201,18 @@ class MDS(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scale(self, distances: np.ndarray) -> None:
         scaling = of_landmarks.classical_scaling(distances, self.n_components)
         self.landmark_embedding_ = scaling.coordinates
+        self.n_iter_ = 1
         self._held: tuple[np.ndarray, ...] = (scaling.operator, scaling.squares, np.zeros(self.n_components))
         if self.method == "smacof":
             if distances.any():
-                self.landmark_embedding_, _ = manifold.smacof(
+                self.landmark_embedding_, _, self.n_iter_ = manifold.smacof(
                     distances,
                     init=scaling.coordinates,
                     n_init=1,
                     max_iter=self.max_iter,
                     eps=self.eps,
                     normalized_stress=False,
+                    return_n_iter=True,
                 )
             self._held = (self.landmark_embedding_,)
 
