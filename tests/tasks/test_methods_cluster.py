@@ -32,7 +32,7 @@ MAKERS = {
     "LinearSVC": lambda: methods.LinearSVC(C=1e-4, tol=0.01),
     "PCA": lambda: methods.PCA(5),
     "IncrementalPCA": lambda: methods.IncrementalPCA(5),
-    "TruncatedSVD": lambda: methods.TruncatedSVD(5, n_iter=12, random_state=0),
+    "TruncatedSVD": lambda: methods.TruncatedSVD(2, n_iter=12, random_state=0),
     "MDS": lambda: methods.MDS(n_landmarks=40, random_state=0),
     "KMeans": lambda: methods.KMeans(10, random_state=0),
     "GaussianMixture": lambda: methods.GaussianMixture(3, covariance_type="diag", reg_covar=0.1, random_state=0),
