@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import dask
 import numpy as np
 
-from tasks.methods.blocks import assemble, check_dask_matrix, is_dask, map_rows
-from tasks.methods.execution import choose_engine, step_name
+from tasks.methods.blocks import check_dask_matrix, is_dask, map_rows
+from tasks.methods.execution import step_name
 from tasks.methods.reading import finish_block, working_dtype
 
 
@@ -25,7 +26,7 @@ def place_rows(
     function : callable
         (rows, d) -> (rows, columns), float64; works on each row by itself.
     held : tuple of ndarray
-        May be large: on a cluster each is brought to the workers once, now, and not carried by every task.
+        Each is one node of the graph, which the workers pass on; not every task carries it.
     name : str
         For the tasks' names.
     columns : int
@@ -39,19 +40,10 @@ def place_rows(
         apply = partial(_with_held, held=held, function=function)
         return map_rows(X, apply, name=name, phase="transform", columns=columns, dtype=np.float64)
     X = check_dask_matrix(X)
-    engine = choose_engine(X)
-    try:
-        handles = engine.put(step_name("put", name), held)
-        whole = [
-            assemble(engine, [handle], [len(array)], array.shape[1:], array.dtype, step_name("held", name))
-            for handle, array in zip(handles, held, strict=True)
-        ]
-    finally:
-        engine.close()
     finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name)
     return X.map_blocks(
         _finish_and_place,
-        *(array.to_delayed().ravel()[0] for array in whole),
+        *(dask.delayed(array, pure=True) for array in held),
         finish=finish,
         function=function,
         token=step_name("transform", name),

@@ -85,7 +85,7 @@ class MDS(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     (8 MB each for 1000), m^3 operations for the scaling, and m^2 k for each step of SMACOF; "maxmin" takes 10 m d
     values and m^2 d operations. Placing costs n m d operations, and n m k for each step of "smacof" (some tens). Per
     task: one block, the landmarks, and a few tiles of 1 M distances. Each task gets m d values, sends k^2 and keeps k
-    for each row. `transform` is lazy on Dask arrays; the landmarks are brought to the workers when it is called.
+    for each row. `transform` is lazy on Dask arrays; the landmarks are part of their graph.
 
     References
     ----------
