@@ -1,0 +1,228 @@
+"""Metrics of Dask arrays against scikit-learn's of the same values in NumPy arrays."""
+
+from __future__ import annotations
+
+import dask
+import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+from sklearn.datasets import load_digits, load_wine
+
+from tasks.methods import metrics
+
+RANDOM = np.random.default_rng(0)
+TRUE = RANDOM.integers(0, 5, 400)
+PRED = np.where(RANDOM.random(400) < 0.7, TRUE, RANDOM.integers(0, 5, 400))
+WEIGHTS = RANDOM.random(400)
+NAMES = np.array(["a", "bb", "ccc", "d", "e", "f"])
+CLASS_SCORES = [
+    ("accuracy_score", {}),
+    ("accuracy_score", {"normalize": False}),
+    ("balanced_accuracy_score", {"adjusted": True}),
+    ("confusion_matrix", {}),
+    ("confusion_matrix", {"labels": [4, 0, 1], "normalize": "true"}),
+    ("precision_score", {"average": "macro", "zero_division": 0}),
+    ("precision_score", {"average": None, "zero_division": 0}),
+    ("recall_score", {"average": "weighted", "zero_division": 0}),
+    ("recall_score", {"average": "micro", "labels": [0, 2]}),
+    ("f1_score", {"average": "macro", "zero_division": 0}),
+    ("f1_score", {"average": "weighted"}),
+    ("precision_recall_fscore_support", {"beta": 0.5, "zero_division": 0}),
+    ("matthews_corrcoef", {}),
+]
+
+
+def lazy(array, chunks):
+    return da.from_array(array, (chunks, *array.shape[1:]))
+
+
+def same(name, *arrays, weights=None, chunks=(37, 50, 400), **options):
+    """Compare, with unlike chunks for each array."""
+    expected = getattr(reference, name)(*arrays, **options, **({} if weights is None else {"sample_weight": weights}))
+    cut = [lazy(array, n) for array, n in zip(arrays, chunks, strict=False)]
+    mixtures = [cut, [cut[0], arrays[1]], [arrays[0], cut[1]]]
+    for mixture in mixtures:
+        given = {} if weights is None else {"sample_weight": lazy(weights, 90)}
+        found = getattr(metrics, name)(*mixture, **options, **given)
+        if name == "precision_recall_fscore_support":
+            found, expected_here = found[:3], expected[:3]
+        else:
+            expected_here = expected
+        np.testing.assert_allclose(found, expected_here, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert isinstance(getattr(metrics, name)(*arrays, **options), type(getattr(reference, name)(*arrays, **options)))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+@pytest.mark.parametrize(("name", "options"), CLASS_SCORES)
+def test_classification__as_scikit_learn(name, options, weights):
+    same(name, TRUE, PRED, weights=weights, **options)
+
+
+@pytest.mark.parametrize("name", ["precision_score", "recall_score", "f1_score"])
+def test_classification__binary_with_names(name):
+    same(name, NAMES[TRUE % 2], NAMES[PRED % 2], pos_label="bb")
+    with pytest.raises(ValueError, match="choose another average"):
+        getattr(metrics, name)(lazy(TRUE, 50), PRED)
+
+
+def test_confusion_matrix__counts_are_whole_numbers():
+    found = metrics.confusion_matrix(lazy(TRUE, 50), PRED)
+    assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+@pytest.mark.parametrize("decimals", [1, 17])
+def test_roc_auc__binary(weights, decimals):
+    score = np.round(RANDOM.standard_normal(400) + TRUE % 2, decimals)
+    same("roc_auc_score", TRUE % 2, score, weights=weights)
+    same("roc_auc_score", NAMES[TRUE % 2], score, weights=weights, max_fpr=0.3)
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", None])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+def test_roc_auc__of_each_class(average, weights):
+    scores = RANDOM.random((400, 5))
+    scores[np.arange(400), TRUE] += 0.3
+    scores /= scores.sum(axis=1, keepdims=True)
+    same("roc_auc_score", TRUE, scores, weights=weights, multi_class="ovr", average=average)
+
+
+def test_roc_auc__refuses():
+    scores = np.full((400, 5), 0.2)
+    with pytest.raises(ValueError, match="expected multi_class='ovr'"):
+        metrics.roc_auc_score(lazy(TRUE, 50), scores)
+    with pytest.raises(ValueError, match="should sum up to 1"):
+        metrics.roc_auc_score(lazy(TRUE, 50), scores * 2, multi_class="ovr")
+    with pytest.raises(ValueError, match="received 4 columns and 5 classes"):
+        metrics.roc_auc_score(lazy(TRUE, 50), scores[:, :4], multi_class="ovr")
+    with pytest.raises(ValueError, match="y_score contains NaN"):
+        metrics.roc_auc_score(lazy(TRUE % 2, 50), np.full(400, np.nan))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_log_loss(weights, normalize):
+    scores = RANDOM.random((400, 5))
+    scores[::7, 0] = 0  # a probability of nothing for what may be true
+    scores /= scores.sum(axis=1, keepdims=True)
+    same("log_loss", TRUE, scores, weights=weights, normalize=normalize)
+    same("log_loss", TRUE % 2, scores[:, 0], weights=weights, normalize=normalize)
+    same("log_loss", TRUE, scores, labels=[0, 1, 2, 3, 4])
+    with pytest.raises(ValueError, match="at least two classes"):
+        metrics.log_loss(lazy(np.zeros(400), 50), scores[:, 0])
+
+
+@pytest.mark.parametrize("name", ["mean_squared_error", "root_mean_squared_error", "mean_absolute_error", "r2_score"])
+@pytest.mark.parametrize("multioutput", ["raw_values", "uniform_average", [0.2, 0.5, 0.3]])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+def test_regression(name, multioutput, weights):
+    true = RANDOM.standard_normal((400, 3)) + np.array([0, 1e6, 0])
+    true[:, 2] = 4.0  # constant
+    same(name, true, true + 0.1 * RANDOM.standard_normal((400, 3)), weights=weights, multioutput=multioutput)
+    same(name, true[:, 0], np.roll(true[:, 0], 1), weights=weights)
+
+
+def test_r2__special_values():
+    true, pred = RANDOM.standard_normal((2, 400, 3))
+    same("r2_score", true, pred, multioutput="variance_weighted")
+    same("r2_score", np.ones(400), np.ones(400))
+    same("r2_score", np.ones(400), np.zeros(400))
+    with pytest.raises(ValueError, match="y_true contains NaN"):
+        metrics.r2_score(lazy(np.full(9, np.nan), 3), np.zeros(9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(2, 60),
+    classes=st.integers(1, 5),
+    clusters=st.integers(1, 8),
+    chunks=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+)
+def test_clustering__any_labels(rows, classes, clusters, chunks, seed):
+    random = np.random.default_rng(seed)
+    true, found = random.integers(0, classes, rows), random.integers(-1, clusters, rows)
+    with dask.config.set(scheduler="sync"):
+        for name in ("adjusted_rand_score", "normalized_mutual_info_score", "homogeneity_completeness_v_measure"):
+            expected = getattr(reference, name)(true, found)
+            ours = getattr(metrics, name)(lazy(true, chunks), lazy(NAMES[found % 6] if clusters < 5 else found, 7))
+            np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+        for average in ("min", "max", "geometric"):
+            if len(set(true)) > 1 and len(set(found)) > 1:
+                expected = reference.normalized_mutual_info_score(true, found, average_method=average)
+                ours = metrics.normalized_mutual_info_score(lazy(true, chunks), found, average_method=average)
+                np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_adjusted_rand__does_not_overflow():
+    """Squares of counts of a thousand million rows; by weights, because the rows would take hours."""
+    from tasks.methods.metrics import clustering
+    from tasks.methods.metrics.tally import Pairs
+
+    small = Pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([5, 2, 1, 8]) * 10**9)
+    rows, columns = clustering._margins(small)
+    assert rows.tolist() == [7 * 10**9, 9 * 10**9]
+    assert columns.tolist() == [6 * 10**9, 10**10]
+    information, *entropies = clustering._information(small)
+    assert 0 < information < min(entropies)
+
+
+@pytest.mark.parametrize("chunks", [50, 60, 178])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+def test_silhouette(chunks, metric):
+    X, labels = load_wine(return_X_y=True)
+    labels = labels.copy()
+    labels[3] = 9  # a cluster of one
+    for rows in (X, X.astype(np.float32)):
+        expected = reference.silhouette_samples(rows, labels, metric=metric)
+        found = metrics.silhouette_samples(lazy(rows, chunks), labels, metric=metric)
+        assert isinstance(found, da.Array)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        score = metrics.silhouette_score(lazy(rows, chunks), lazy(labels, 20), metric=metric)
+        assert score == pytest.approx(reference.silhouette_score(rows, labels, metric=metric), abs=1e-5)
+
+
+def test_silhouette__draws_scikit_learns_sample():
+    X, labels = load_digits(return_X_y=True)
+    expected = reference.silhouette_score(X, labels, sample_size=300, random_state=4)
+    found = metrics.silhouette_score(lazy(X, 500), lazy(labels, 99), sample_size=300, random_state=4)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_silhouette__refuses():
+    X = lazy(np.arange(12.0).reshape(6, 2), 2)
+    with pytest.raises(ValueError, match="Number of labels is 1"):
+        metrics.silhouette_score(X, np.zeros(6))
+    with pytest.raises(ValueError, match="a label for each of 6 rows"):
+        metrics.silhouette_samples(X, np.zeros(5))
+    with pytest.raises(ValueError, match="sample_size of 2 to 6"):
+        metrics.silhouette_score(X, [0, 1] * 3, sample_size=7)
+
+
+@pytest.mark.parametrize("name", ["accuracy_score", "adjusted_rand_score", "r2_score", "log_loss", "roc_auc_score"])
+def test_open_aligned__refuses(name):
+    metric = getattr(metrics, name)
+    y = lazy(TRUE % 2, 50)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        metric(y, y[:-1])
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        metric(y[y > 0], y[y > 0])
+    with pytest.raises(ValueError, match="at least one row"):
+        metric(y[:0], y[:0])
+
+
+def test_open_aligned__skips_empty_blocks():
+    y = da.concatenate([lazy(TRUE, 100)[:0], lazy(TRUE, 100), lazy(TRUE, 100)[:0]])
+    assert metrics.accuracy_score(y, TRUE) == 1.0
+
+
+def test_metrics__on_a_cluster_name_their_tasks(workers):
+    with workers.as_current():
+        assert metrics.f1_score(lazy(TRUE, 50), lazy(PRED, 70), average="macro") == pytest.approx(
+            reference.f1_score(TRUE, PRED, average="macro")
+        )
+        assert metrics.silhouette_score(lazy(TRUE[:, None] * 1.0 + WEIGHTS[:, None], 90), TRUE) > 0
