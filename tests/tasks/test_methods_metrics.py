@@ -178,12 +178,12 @@ def test_silhouette(chunks, metric):
     labels = labels.copy()
     labels[3] = 9  # a cluster of one
     for rows in (X, X.astype(np.float32)):
-        expected = reference.silhouette_samples(rows, labels, metric=metric)
+        expected = reference.silhouette_samples(rows.astype(float), labels, metric=metric)
         found = metrics.silhouette_samples(lazy(rows, chunks), labels, metric=metric)
         assert isinstance(found, da.Array)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         score = metrics.silhouette_score(lazy(rows, chunks), lazy(labels, 20), metric=metric)
-        assert score == pytest.approx(reference.silhouette_score(rows, labels, metric=metric), abs=1e-5)
+        assert score == pytest.approx(reference.silhouette_score(rows.astype(float), labels, metric=metric), abs=1e-5)
 
 
 def test_silhouette__draws_scikit_learns_sample():

@@ -125,7 +125,8 @@ def _block_errors(true: np.ndarray, predicted: np.ndarray, weights: np.ndarray |
     share = np.ones(len(true)) if weights is None else weights
     weight, error = float(share.sum()), true - predicted
     absolute = share @ np.abs(error)
-    mean = share @ true / weight if weight else np.zeros(true.shape[1])
+    # From the first row on: the mean of a constant column is that constant, to the last digit.
+    mean = true[0] + (share @ (true - true[0]) / weight if weight else 0.0)
     return _Errors(weight, mean, share @ (true - mean) ** 2, share @ error**2, absolute)
 
 

@@ -27,7 +27,7 @@ def silhouette_score(
     """Return the mean silhouette, -1 to 1.
 
     Exact without `sample_size`; with it, that of scikit-learn's sample for the same `random_state`. NumPy input is
-    scikit-learn's own work.
+    scikit-learn's own work; distances of blocks are taken in float64.
 
     Parameters
     ----------
@@ -123,11 +123,12 @@ def _cluster_sums(rows: Blocks, clusters: list, shared: tuple) -> list:
 def _block_sums(
     mine: np.ndarray, theirs: np.ndarray, codes: np.ndarray, same: bool, count: int, metric: str, kwds: dict
 ) -> np.ndarray:
+    theirs = theirs.astype(np.float64, copy=False)
     sums = np.zeros((len(mine), count))
     members = np.zeros((len(theirs), count))
     members[np.arange(len(theirs)), codes] = 1
     for low, high in slices(len(mine), max(1, DISTANCES // len(theirs))):
-        distances = metrics.pairwise_distances(mine[low:high], theirs, metric=metric, **kwds)
+        distances = metrics.pairwise_distances(mine[low:high].astype(np.float64), theirs, metric=metric, **kwds)
         if same:  # rounding must not put a row away from itself
             distances[np.arange(high - low), np.arange(low, high)] = 0
         sums[low:high] = distances.astype(np.float64, copy=False) @ members

@@ -1,0 +1,6 @@
+"""Splits of rows, and searches for parameters; interfaces and results are scikit-learn's."""
+
+from tasks.methods.selection.folds import KFold, StratifiedKFold, take_rows, train_test_split
+from tasks.methods.selection.search import GridSearchCV, RandomizedSearchCV
+
+__all__ = ["GridSearchCV", "KFold", "RandomizedSearchCV", "StratifiedKFold", "take_rows", "train_test_split"]

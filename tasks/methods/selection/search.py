@@ -1,0 +1,297 @@
+"""Search for parameters by cross-validation: each fit goes over Dask's blocks, some fits run at a time, all resume."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+import warnings
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Self
+
+import joblib
+import numpy as np
+from sklearn import model_selection
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _num_samples, indexable
+
+from tasks.methods.blocks import collect, is_dask
+from tasks.methods.selection.folds import take_rows
+from tasks.methods.selection.journal import Journal
+
+PARAMETERS = """
+
+    NumPy and Dask arrays are taken; of a Dask array each fold is a lazy selection of its rows, block by block. Folds,
+    scores, ranks and the choice are scikit-learn's, and so are the names in `cv_results_`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Ours, scikit-learn's, or a pipeline (parameters as ``step__parameter``).
+    {grid}
+    scoring : str, callable or None
+        One score; None is the estimator's own. Predictions of a Dask array, one number per row and class, and the
+        labels are brought to this process to be scored.
+    refit : bool or callable, default True
+        Whether to fit the best on all rows; a callable gives the index of the best from `cv_results_`.
+    cv : int, splitter or iterable, optional
+        Default 5 folds, stratified for classifiers.
+    error_score : float or "raise", default nan
+        What a fit that fails counts.
+    return_train_score : bool, default False
+    in_flight : int, default 2
+        Fits that run at the same time, each driven by a thread of this process; bounds the memory that all need.
+    resume : path, optional
+        A folder where each finished fit is written as a line of JSON, on the disk before the next is started in its
+        place. The same search with the same folder does only what is missing; one is the same if estimator,
+        parameters but the grid, folds, scoring and data are. Of a Dask array the name is compared, which depends on
+        what it was made of, not on its values.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+    best_index_ : int
+    best_score_ : float
+    best_params_ : dict
+    best_estimator_ : estimator
+        If `refit`.
+    n_splits_ : int
+
+    Raises
+    ------
+    ValueError
+        When fitted: if all fits fail, `resume` holds another search, or `in_flight` is not positive.
+    """
+
+
+class _Searching:
+    """The fits of a search; scikit-learn's class, which follows in the order of classes, says of what."""
+
+    estimator: Any
+    scoring: Any
+    refit: Any
+    cv: Any
+    error_score: Any
+    return_train_score: bool
+    in_flight: int
+    resume: Any
+
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None, **fit_params: Any) -> Self:
+        """Fit and score every candidate on every fold, then the best on all rows.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or dask.array.Array, shape (n, d)
+        y : array-like or dask.array.Array, shape (n,), optional
+            Held in this process.
+        groups : array-like, shape (n,), optional
+            For splitters that ask for them.
+        **fit_params
+            For the estimator's `fit`; what has n entries is cut with the rows.
+        """
+        if isinstance(self.in_flight, bool) or not isinstance(self.in_flight, int) or self.in_flight < 1:
+            raise ValueError(f"expected in_flight of at least 1 fit, received {self.in_flight!r}")
+        y = collect(y) if is_dask(y) else y
+        if not is_dask(X):
+            X, y = indexable(X, y)
+        splitter = model_selection.check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        stand_in = np.empty((_num_samples(X), 1)) if is_dask(X) else X
+        self._folds = list(splitter.split(stand_in, y, groups))
+        self.scorer_ = check_scoring(self.estimator, scoring=self.scoring)
+        self.multimetric_, self.n_splits_ = False, len(self._folds)
+        journal = Journal(Path(self.resume), self._fingerprint(X, y, fit_params)) if self.resume is not None else None
+        try:
+            self._search(X, y, fit_params, journal)
+        finally:
+            del self._folds
+            if journal is not None:
+                journal.close()
+        self._choose()
+        if self.refit:
+            begun = time.perf_counter()
+            best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+            self.best_estimator_ = best.fit(X, **fit_params) if y is None else best.fit(X, y, **fit_params)
+            self.refit_time_ = time.perf_counter() - begun
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        return self
+
+    def _search(self, X: Any, y: Any, fit_params: dict, journal: Journal | None) -> None:
+        candidates: list[dict] = []
+        results: list[dict] = []
+
+        def evaluate(more: Any, cv: Any = None, more_results: Any = None) -> dict:
+            new = list(more)
+            if not new:
+                raise ValueError("expected at least one candidate, received none; check the parameters to search")
+            candidates.extend(new)
+            results.extend(self._run_fits(new, X, y, fit_params, journal))
+            found: dict = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
+            self.cv_results_ = found
+            return found
+
+        self._run_search(evaluate)  # type: ignore[attr-defined]
+        failed = [result["error"] for result in results if result.get("error")]
+        if len(failed) == len(results):
+            raise ValueError(f"all {len(failed)} fits failed; check the estimator and the data. The first: {failed[0]}")
+        if failed:
+            told = f"{len(failed)} of {len(results)} fits failed and count {self.error_score}; the first: {failed[0]}"
+            warnings.warn(told, FitFailedWarning, stacklevel=3)
+
+    def _run_fits(self, candidates: list, X: Any, y: Any, fit_params: dict, journal: Journal | None) -> list[dict]:
+        def one(candidate: dict, fold: int) -> dict:
+            key = f"{joblib.hash(candidate)}-{fold}"
+            if journal is not None and key in journal.done:
+                return journal.done[key]
+            result = self._fit_one(candidate, fold, X, y, fit_params)
+            if journal is not None:
+                journal.add(key, result)
+            return result
+
+        with ThreadPoolExecutor(self.in_flight, "search") as pool:
+            # A thread starts without the context that names the client.
+            futures = [
+                pool.submit(contextvars.copy_context().run, one, candidate, fold)
+                for candidate in candidates
+                for fold in range(self.n_splits_)
+            ]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                for future in futures:
+                    future.cancel()
+            for future in futures:  # the error, if there is one, before those that were not begun
+                if future.done() and not future.cancelled():
+                    future.result()
+            return [future.result() for future in futures]
+
+    def _fit_one(self, candidate: dict, fold: int, X: Any, y: Any, fit_params: dict) -> dict[str, Any]:
+        train, test = self._folds[fold]
+        estimator = clone(self.estimator)
+        result: dict[str, Any] = {"error": None}
+        begun = fitted = time.perf_counter()
+        try:
+            estimator.set_params(**clone(candidate, safe=False))
+            X_train, y_train = _part(estimator, X, y, train)
+            X_test, y_test = _part(estimator, X, y, test, train)
+            given = {name: _aligned(value, train, _num_samples(X)) for name, value in fit_params.items()}
+            estimator.fit(X_train, **given) if y is None else estimator.fit(X_train, y_train, **given)
+            fitted = time.perf_counter()
+            result["test_scores"] = self._score_of(estimator, X_test, y_test)
+            scored = time.perf_counter()
+            if self.return_train_score:
+                result["train_scores"] = self._score_of(estimator, X_train, y_train)
+        except Exception as error:
+            if self.error_score == "raise":
+                raise
+            scored = time.perf_counter()
+            result["error"] = f"{type(error).__name__}: {error}"
+            result["test_scores"] = {"score": float(self.error_score)}
+            if self.return_train_score:
+                result["train_scores"] = {"score": float(self.error_score)}
+        return {**result, "fit_time": fitted - begun, "score_time": scored - fitted}
+
+    def _score_of(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        score = self.scorer_(estimator, X) if y is None else self.scorer_(estimator, X, y)
+        return {"score": float(score)}
+
+    def _choose(self) -> None:
+        if callable(self.refit):
+            self.best_index_ = int(self.refit(self.cv_results_))
+        else:
+            self.best_index_ = int(self.cv_results_["rank_test_score"].argmin())
+            self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+
+    def _fingerprint(self, X: Any, y: Any, fit_params: dict) -> str:
+        estimator = (type(self.estimator).__qualname__, self.estimator.get_params(deep=True))
+        data = X.name if is_dask(X) else X
+        scoring = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__qualname__", None)
+        parts = (estimator, data, y, self._folds, scoring, self.return_train_score, str(self.error_score))
+        given = {name: value.name if is_dask(value) else value for name, value in fit_params.items()}
+        return str(joblib.hash((*parts, given)))
+
+
+class GridSearchCV(_Searching, model_selection.GridSearchCV):
+    """Try every combination of parameters."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        refit: Any = True,
+        cv: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        in_flight: int = 2,
+        resume: Any = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            refit=refit,
+            cv=cv,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.in_flight = in_flight
+        self.resume = resume
+
+
+class RandomizedSearchCV(_Searching, model_selection.RandomizedSearchCV):
+    """Try parameters drawn at random; for the same `random_state` those that scikit-learn draws."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 10,
+        scoring: Any = None,
+        refit: Any = True,
+        cv: Any = None,
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        in_flight: int = 2,
+        resume: Any = None,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            refit=refit,
+            cv=cv,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.in_flight = in_flight
+        self.resume = resume
+
+
+def _part(estimator: Any, X: Any, y: Any, rows: np.ndarray, train: np.ndarray | None = None) -> tuple[Any, Any]:
+    if not is_dask(X):
+        part: tuple[Any, Any] = _safe_split(estimator, X, y, rows, train)
+        return part
+    order = np.sort(rows)
+    return take_rows(X, order), None if y is None else take_rows(y, order)
+
+
+def _aligned(value: Any, rows: np.ndarray, count: int) -> Any:
+    if not hasattr(value, "__len__") and not hasattr(value, "shape"):
+        return value
+    return take_rows(value, np.sort(rows) if is_dask(value) else rows) if _num_samples(value) == count else value
+
+
+_GRID = "param_grid : dict of lists, or list of such"
+_DRAWN = "param_distributions : dict of lists or distributions, or list of such\n    n_iter : int, default 10"
+GridSearchCV.__doc__ = f"{GridSearchCV.__doc__}{PARAMETERS.format(grid=_GRID)}"
+RandomizedSearchCV.__doc__ = f"{RandomizedSearchCV.__doc__}{PARAMETERS.format(grid=_DRAWN)}"

@@ -1,0 +1,178 @@
+"""Splits and searches against scikit-learn's; a search that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dask
+import dask.array as da
+import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
+import numpy as np
+import pytest
+from scipy.stats import loguniform
+from sklearn import model_selection as reference
+from sklearn.datasets import load_wine
+from sklearn.exceptions import FitFailedWarning
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+
+from tasks import methods
+from tasks.methods import selection
+
+X, Y = load_wine(return_X_y=True)
+GRID = {"var_smoothing": [1e-9, 1e-3, 1e-1, 1.0]}
+
+
+@pytest.mark.parametrize("name", ["KFold", "StratifiedKFold"])
+@pytest.mark.parametrize("chunks", [7, 50, 200])
+def test_folds__as_scikit_learn_whatever_the_chunks(name, chunks):
+    ours = getattr(selection, name)(4, shuffle=True, random_state=3)
+    expected = getattr(reference, name)(4, shuffle=True, random_state=3).split(X, Y)
+    lazy, labels = da.from_array(X, (chunks, 5)), da.from_array(Y, 30)
+    counts = []
+    for (train, test), (train_expected, test_expected) in zip(ours.split(lazy, labels), expected, strict=True):
+        np.testing.assert_array_equal(train, train_expected)
+        np.testing.assert_array_equal(test, test_expected)
+        picked = selection.take_rows(lazy, test)
+        assert not np.isnan(picked.shape).any()
+        np.testing.assert_array_equal(picked, X[test])
+        counts.append(np.bincount(Y[test], minlength=3))
+    if name == "StratifiedKFold":
+        assert np.ptp(counts, axis=0).max() <= 1
+
+
+def test_train_test_split__picks_scikit_learns_rows_in_order():
+    lazy = da.from_array(X, (40, 13))
+    with dask.config.set(scheduler=None):
+        parts = selection.train_test_split(lazy, Y, stratify=da.from_array(Y, 9), random_state=1)
+    rows = [np.sort(part) for part in reference.train_test_split(np.arange(len(Y)), stratify=Y, random_state=1)]
+    for found, expected in zip(parts, [X[rows[0]], X[rows[1]], Y[rows[0]], Y[rows[1]]], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert isinstance(parts[0], da.Array)
+    for found, expected in zip(
+        selection.train_test_split(X, Y, random_state=1), reference.train_test_split(X, Y, random_state=1), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_take_rows__refuses():
+    lazy = da.from_array(X, (40, 13))
+    with pytest.raises(ValueError, match="increasing row numbers"):
+        selection.take_rows(lazy, np.array([3, 2]))
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        selection.take_rows(lazy[lazy[:, 0] > 12], np.array([1]))
+    with pytest.raises(ValueError, match="of one length"):
+        selection.train_test_split(lazy, Y[:5])
+
+
+def agree(ours, theirs):
+    """Everything but the times."""
+    assert set(ours.cv_results_) == set(theirs.cv_results_)
+    for key, values in theirs.cv_results_.items():
+        if key.endswith(("test_score", "train_score")):
+            np.testing.assert_allclose(ours.cv_results_[key], values, rtol=1e-9, err_msg=key)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    assert ours.best_params_ == theirs.best_params_
+    assert ours.best_index_ == theirs.best_index_
+    assert ours.best_score_ == pytest.approx(theirs.best_score_)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("scoring", [None, "f1_macro"])
+def test_grid__as_scikit_learn(lazy, scoring):
+    options = {"cv": 3, "return_train_score": True, "scoring": scoring}
+    theirs = reference.GridSearchCV(GaussianNB(), GRID, **options).fit(X, Y)
+    data = da.from_array(X, (50, 13)) if lazy else X
+    ours = selection.GridSearchCV(methods.GaussianNB(), GRID, **options).fit(data, Y)
+    agree(ours, theirs)
+    np.testing.assert_array_equal(ours.predict(data), theirs.predict(X))
+    assert ours.score(data, Y) == pytest.approx(theirs.score(X, Y))
+
+
+def test_grid__of_a_pipeline_on_a_cluster(workers):
+    grid = {"gaussiannb__var_smoothing": [1e-9, 1.0], "standardscaler__with_mean": [True, False]}
+    theirs = reference.GridSearchCV(make_pipeline(methods.StandardScaler(), GaussianNB()), grid).fit(X, Y)
+    with workers.as_current():
+        pipeline = make_pipeline(methods.StandardScaler(), methods.GaussianNB())
+        ours = selection.GridSearchCV(pipeline, grid, in_flight=3).fit(da.from_array(X, (50, 13)), Y)
+    agree(ours, theirs)
+
+
+def test_randomized__draws_as_scikit_learn():
+    drawn = {"var_smoothing": loguniform(1e-9, 1.0)}
+    theirs = reference.RandomizedSearchCV(GaussianNB(), drawn, n_iter=5, random_state=2).fit(X, Y)
+    ours = selection.RandomizedSearchCV(methods.GaussianNB(), drawn, n_iter=5, random_state=2)
+    agree(ours.fit(da.from_array(X, (50, 13)), Y), theirs)
+
+
+def test_search__counts_failures():
+    grid = {"var_smoothing": [1e-9, -1.0]}
+    with pytest.warns(FitFailedWarning, match="5 of 10 fits failed"):
+        ours = selection.GridSearchCV(GaussianNB(), grid, error_score=0.0).fit(X, Y)
+    assert ours.best_params_ == {"var_smoothing": 1e-9}
+    with pytest.raises(ValueError, match="var_smoothing"):
+        selection.GridSearchCV(GaussianNB(), grid, error_score="raise").fit(X, Y)
+    with pytest.raises(ValueError, match="all 5 fits failed"):
+        selection.GridSearchCV(GaussianNB(), {"var_smoothing": [-1.0]}).fit(X, Y)
+    with pytest.raises(ValueError, match="in_flight of at least 1"):
+        selection.GridSearchCV(GaussianNB(), GRID, in_flight=0).fit(X, Y)
+
+
+def test_resume__does_only_what_is_missing(tmp_path):
+    first = selection.GridSearchCV(GaussianNB(), GRID, resume=tmp_path / "search").fit(X, Y)
+    path = tmp_path / "search" / "fits.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 20
+    path.write_bytes(b"".join(lines[:8]) + lines[8][:10])  # killed while it wrote
+    again = selection.GridSearchCV(GaussianNB(), GRID, resume=tmp_path / "search").fit(X, Y)
+    agree(again, first)
+    assert path.read_bytes().splitlines(keepends=True)[:8] == lines[:8]
+    assert len(path.read_bytes().splitlines()) == 21
+    with pytest.raises(ValueError, match="found those of another"):
+        selection.GridSearchCV(GaussianNB(), GRID, cv=3, resume=tmp_path / "search").fit(X, Y)
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from sklearn.datasets import load_wine
+from sklearn.naive_bayes import GaussianNB
+from tasks.methods import selection
+
+class Slow(GaussianNB):
+    def fit(self, X, y):
+        time.sleep(0.1)
+        with open(sys.argv[2], "a") as file:
+            file.write(".")
+        return super().fit(X, y)
+
+grid = {"var_smoothing": [10.0**-i for i in range(8)]}
+search = selection.GridSearchCV(Slow(), grid, in_flight=1, resume=sys.argv[1]).fit(*load_wine(return_X_y=True))
+print(search.best_params_)
+"""
+
+
+def test_resume__after_a_kill(tmp_path):
+    """Nothing that was finished is done again."""
+    script, fits, log = tmp_path / "search.py", tmp_path / "folder", tmp_path / "log"
+    script.write_text(SCRIPT)
+    root = str(Path(selection.__file__).parents[3])
+    command = [sys.executable, str(script), str(fits), str(log)]
+    process = subprocess.Popen(command, env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"})
+    path = fits / "fits.jsonl"
+    deadline = time.monotonic() + 60
+    while not path.exists() or len(path.read_bytes().splitlines()) < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    finished = len([line for line in path.read_bytes().split(b"\n")[:-1] if "key" in json.loads(line)])
+    before = len(log.read_text())
+    subprocess.run(command, env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    assert 5 <= finished < 40
+    # One fit may have been under way; the last is the refit.
+    assert len(log.read_text()) - before == 40 - finished + 1
