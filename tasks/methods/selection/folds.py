@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ def take_rows(array: Any, rows: np.ndarray) -> Any:
     cuts = np.searchsorted(rows, edges)
     parts = [
         array.blocks[i][rows[low:high] - edges[i]]
-        for i, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True))
+        for i, (low, high) in enumerate(itertools.pairwise(cuts))
         if low < high
     ]
     return da.concatenate(parts) if parts else array[:0]

@@ -120,26 +120,21 @@ class _Searching:
         return self
 
     def _search(self, X: Any, y: Any, fit_params: dict, journal: Journal | None) -> None:
-        candidates: list[dict] = []
-        results: list[dict] = []
-
-        def evaluate(more: Any, cv: Any = None, more_results: Any = None) -> dict:
-            new = list(more)
-            if not new:
-                raise ValueError("expected at least one candidate, received none; check the parameters to search")
-            candidates.extend(new)
-            results.extend(self._run_fits(new, X, y, fit_params, journal))
-            found: dict = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
-            self.cv_results_ = found
-            return found
-
-        self._run_search(evaluate)  # type: ignore[attr-defined]
+        candidates = list(self._listed())
+        if not candidates:
+            raise ValueError("expected at least one candidate, received none; check the parameters to search")
+        results = self._run_fits(candidates, X, y, fit_params, journal)
+        self.cv_results_ = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
         failed = [result["error"] for result in results if result.get("error")]
         if len(failed) == len(results):
             raise ValueError(f"all {len(failed)} fits failed; check the estimator and the data. The first: {failed[0]}")
         if failed:
             told = f"{len(failed)} of {len(results)} fits failed and count {self.error_score}; the first: {failed[0]}"
             warnings.warn(told, FitFailedWarning, stacklevel=3)
+
+    def _listed(self) -> Any:
+        """The candidates."""
+        raise NotImplementedError
 
     def _run_fits(self, candidates: list, X: Any, y: Any, fit_params: dict, journal: Journal | None) -> list[dict]:
         def one(candidate: dict, fold: int) -> dict:
@@ -243,6 +238,9 @@ class GridSearchCV(_Searching, model_selection.GridSearchCV):
         self.in_flight = in_flight
         self.resume = resume
 
+    def _listed(self) -> Any:
+        return model_selection.ParameterGrid(self.param_grid)
+
 
 class RandomizedSearchCV(_Searching, model_selection.RandomizedSearchCV):
     """Try parameters drawn at random; for the same `random_state` those that scikit-learn draws."""
@@ -275,6 +273,9 @@ class RandomizedSearchCV(_Searching, model_selection.RandomizedSearchCV):
         )
         self.in_flight = in_flight
         self.resume = resume
+
+    def _listed(self) -> Any:
+        return model_selection.ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
 
 
 def _part(estimator: Any, X: Any, y: Any, rows: np.ndarray, train: np.ndarray | None = None) -> tuple[Any, Any]:
