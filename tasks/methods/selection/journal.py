@@ -70,7 +70,7 @@ class Journal:
                 f"expected results of this search in {folder}, found those of another (its data, folds, estimator or "
                 "parameters differ); name another folder or remove this one"
             )
-        return {line["key"]: line for line in lines[1:]}
+        return {line.pop("key"): line for line in lines[1:]}
 
     def _append(self, line: dict[str, Any]) -> None:
         rest = memoryview(json.dumps(line).encode() + b"\n")

@@ -46,7 +46,7 @@ PARAMETERS = """
         Fits that run at the same time, each driven by a thread of this process; bounds the memory that all need.
     resume : path, optional
         A folder where each finished fit is written as a line of JSON, on the disk before the next is started in its
-        place. The same search with the same folder does only what is missing; one is the same if estimator,
+        place. The same search with the same folder does only what is missing or failed; one is the same if estimator,
         parameters but the grid, folds, scoring and data are. Of a Dask array the name is compared, which depends on
         what it was made of, not on its values.
 
@@ -124,10 +124,10 @@ class _Searching:
         if not candidates:
             raise ValueError("expected at least one candidate, received none; check the parameters to search")
         results = self._run_fits(candidates, X, y, fit_params, journal)
-        self.cv_results_ = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
         failed = [result["error"] for result in results if result.get("error")]
         if len(failed) == len(results):
             raise ValueError(f"all {len(failed)} fits failed; check the estimator and the data. The first: {failed[0]}")
+        self.cv_results_ = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
         if failed:
             told = f"{len(failed)} of {len(results)} fits failed and count {self.error_score}; the first: {failed[0]}"
             warnings.warn(told, FitFailedWarning, stacklevel=3)
@@ -142,7 +142,7 @@ class _Searching:
             if journal is not None and key in journal.done:
                 return journal.done[key]
             result = self._fit_one(candidate, fold, X, y, fit_params)
-            if journal is not None:
+            if journal is not None and not result["error"]:  # what failed is tried again
                 journal.add(key, result)
             return result
 
