@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.methods.manifold.scaling import MDS
     from tasks.methods.neighbors import KNeighborsClassifier
     from tasks.methods.preprocessing import StandardScaler
+    from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
     from tasks.methods.svm import LinearSVC
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "MaxAbsScaler",
+    "MinMaxScaler",
     "MultinomialNB",
     "Ridge",
     "StandardScaler",
@@ -60,6 +63,8 @@ _ROOMS = {
     "LinearSVC": "svm",
     "LogisticRegression": "logistic",
     "MDS": "manifold.scaling",
+    "MaxAbsScaler": "scaling",
+    "MinMaxScaler": "scaling",
     "MultinomialNB": "bayes",
     "PCA": "decomposition",
     "Ridge": "linear",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn import preprocessing
 from sklearn.datasets import load_digits
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tasks.methods import scaling
 
@@ -34,16 +33,3 @@ def test_fit__as_scikit_learn(name, options, dtype, chunks):
     np.testing.assert_allclose(ours.inverse_transform(found), rows, rtol=1e-5, atol=1e-5)
     with pytest.raises(TypeError, match="use fit, which is one pass"):
         ours.partial_fit(lazy)
-
-
-CHECKS = [
-    pytest.param(estimator, check, id=f"{estimator}-{check.func.__name__}")
-    for method in (scaling.MinMaxScaler(), scaling.MaxAbsScaler())
-    for estimator, check in estimator_checks_generator(method)
-    if check.func.__name__ != "check_array_api_input"
-]
-
-
-@pytest.mark.parametrize(("estimator", "check"), CHECKS)
-def test_scikit_learn(estimator, check):
-    check(estimator)
