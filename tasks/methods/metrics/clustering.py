@@ -46,7 +46,7 @@ def normalized_mutual_info_score(labels_true: Any, labels_pred: Any, *, average_
     average_method : {"arithmetic", "geometric", "min", "max"}, default "arithmetic"
         How the two entropies are averaged.
     """
-    means = {"arithmetic": np.mean, "geometric": lambda h: np.sqrt(h[0] * h[1]), "min": min, "max": max}
+    means: dict[str, Any] = {"arithmetic": np.mean, "geometric": lambda h: np.sqrt(h[0] * h[1]), "min": min, "max": max}
     if not any_dask(labels_true, labels_pred):
         return float(metrics.normalized_mutual_info_score(labels_true, labels_pred, average_method=average_method))
     if average_method not in means:
