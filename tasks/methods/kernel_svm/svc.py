@@ -35,8 +35,8 @@ KERNELS = ("linear", "poly", "rbf", "sigmoid")
 class SVC(ClassifierMixin, BaseEstimator):
     """Support vector classification with a kernel, one class against one.
 
-    Exact to `tol`: it solves the dual problem of scikit-learn's class of this name, each pair of classes until no row of
-    the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 5000 rows and SciPy-sparse
+    Exact to `tol`: it solves the dual problem of scikit-learn's class of this name, each pair of classes until no row
+    of the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 5000 rows and SciPy-sparse
     matrices are scikit-learn's own work (libsvm); others, and Dask arrays, go to a solver by working sets, whose kernel
     rows come from matrix products in the data's dtype and are kept in float32, as libsvm keeps them. In data of
     float32 the kernel is computed in float32.
