@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tasks.methods.mixture import GaussianMixture
     from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
     from tasks.methods.manifold.scaling import MDS
+    from tasks.methods.kernel_svm.svc import SVC
     from tasks.methods.neighbors import KNeighborsClassifier
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
@@ -30,6 +31,7 @@ __all__ = [
     "DBSCAN",
     "MDS",
     "PCA",
+    "SVC",
     "BernoulliNB",
     "GaussianMixture",
     "GaussianNB",
@@ -68,6 +70,7 @@ _ROOMS = {
     "MultinomialNB": "bayes",
     "PCA": "decomposition",
     "Ridge": "linear",
+    "SVC": "kernel_svm.svc",
     "StandardScaler": "preprocessing",
     "TruncatedSVD": "incremental",
 }

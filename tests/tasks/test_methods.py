@@ -46,6 +46,7 @@ EVERY = [
     methods.Ridge(),
     methods.Lasso(),
     methods.LogisticRegression(),
+    methods.SVC(tol=1e-6),  # a check compares decisions more closely than the default tol does
 ]
 ON_BLOCKS = [
     methods.KNeighborsClassifier(3),
@@ -68,6 +69,7 @@ ON_BLOCKS = [
     methods.Ridge(),
     methods.Lasso(),
     methods.LogisticRegression(C=0.01),
+    methods.SVC(C=0.1),
 ]
 
 
