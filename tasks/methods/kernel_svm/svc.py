@@ -36,7 +36,7 @@ class SVC(ClassifierMixin, BaseEstimator):
     """Support vector classification with a kernel, one class against one.
 
     Exact to `tol`: it solves the dual problem of scikit-learn's class of this name, each pair of classes until no row
-    of the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 5000 rows and SciPy-sparse
+    of the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 5000 rows and sparse
     matrices are scikit-learn's own work (libsvm); others, and Dask arrays, go to a solver by working sets, whose kernel
     rows come from matrix products in the data's dtype and are kept in float32, as libsvm keeps them. In data of
     float32 the kernel is computed in float32.
@@ -220,8 +220,8 @@ class SVC(ClassifierMixin, BaseEstimator):
             X = validate_data(self, X, reset=False, dtype=FLOATS, order="C", accept_sparse="csr")
         sign = -1.0 if len(self.classes_) == 2 else 1.0
         vectors, coefficients = self.support_vectors_, sign * self.dual_coef_
-        known = {"kernel": self._kernel(), "counts": self.n_support_, "offsets": sign * self.intercept_}
-        function = partial(_decide_and_finish, finish=finish, **known)
+        known: dict[str, Any] = {"kernel": self._kernel(), "counts": self.n_support_, "offsets": sign * self.intercept_}
+        function: Any = partial(_decide_and_finish, finish=finish, **known)
         name = type(self).__name__
         if sparse.issparse(X) or sparse.issparse(vectors):
             return function(X, vectors=vectors, coefficients=coefficients)
@@ -304,8 +304,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         ):
             if hasattr(model, word):
                 setattr(self, word, getattr(model, word))
-        if sparse.issparse(self.dual_coef_):
-            self.dual_coef_ = self.dual_coef_.toarray()
+        dual: Any = model.dual_coef_
+        self.dual_coef_ = dual.toarray() if sparse.issparse(dual) else dual
         self._gamma_value = self._find_gamma(X.shape[1], _variance_here(X) if self._scales() else 0.0)
         return self
 
