@@ -2,9 +2,9 @@
 
 The dual problem is libsvm's: minimise ``a'Qa / 2 - sum(a)`` for ``0 <= a_i <= C_i`` and ``y'a = 0``. An outer step
 takes the rows that violate the optimality conditions most, asks for their kernel rows in one matrix product, solves
-the small problem on them with all others fixed, and corrects the gradient of all rows. The inner solver chooses pairs by
-second order information, as libsvm does. It ends when the largest violation over ALL rows is within `tol`, so nothing of the
-problem is left out.
+the small problem on them with all others fixed, and corrects the gradient of all rows. The inner solver chooses
+pairs by second order information, as libsvm does. It ends when the largest violation over ALL rows is within `tol`,
+so nothing of the problem is left out.
 
 References
 ----------
