@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from tasks.methods.clusters import KMeans
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
+    from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
+    from tasks.methods.kernel_svm.svc import SVC
     from tasks.methods.linear import Lasso, LinearRegression, Ridge
     from tasks.methods.logistic import LogisticRegression
-    from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
-    from tasks.methods.mixture import GaussianMixture
-    from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
     from tasks.methods.manifold.scaling import MDS
-    from tasks.methods.kernel_svm.svc import SVC
-    from tasks.methods.neighbors import KNeighborsClassifier
+    from tasks.methods.mixture import GaussianMixture
+    from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
     from tasks.methods.svm import LinearSVC

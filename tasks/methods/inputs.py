@@ -124,6 +124,8 @@ def check_weights(values: Any, rows: int) -> np.ndarray | None:
 def in_this_process(values: Any, name: str = "result") -> Any:
     """Compute a Dask array of one entry per row; return anything else as it is."""
     return collect(values, "labels", name) if is_dask(values) else values
+
+
 def check_least(name: str, value: Any, least: int) -> None:
     """Refuse what is not an integer of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
