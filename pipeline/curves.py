@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import tasks
 from pipeline.robustness import asked_of, denoiser_of, scored_steps, stored_noises
 from pipeline.steps import step_fingerprint
-from storage.plan import digest
 from storage.fingerprint import files_version
+from storage.plan import digest
 from tasks.noise.protocol import printed, slug_of
 
 if TYPE_CHECKING:

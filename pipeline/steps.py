@@ -15,12 +15,12 @@ import tasks
 from pipeline.folders import Folders
 from pipeline.pipeline import Pipeline
 from pipeline.settings import Settings
+from storage.fingerprint import code_version, describe, files_version
 from storage.plan import build_key, digest
 from storage.progress import progress_of
 from storage.stores import store_of
 from storage.versions import latest
 from tasks.appending import append_recipe, continues
-from storage.fingerprint import code_version, describe, files_version
 from tasks.ingest import ingest_recipe
 from tasks.noise.protocol import slug_of
 from tasks.noising import noise_code, noise_recipe

@@ -13,13 +13,13 @@ import numpy as np
 from distributed import Client
 
 from storage.dataset import Dataset
+from storage.fingerprint import code_version, describe
 from storage.part import Part
 from storage.plan import Plan
 from storage.shards import Shard
 from storage.stores import locate
 from storage.writer import Build
 from tasks.building import Reporting, Work, build_dataset, wrong_texts
-from storage.fingerprint import code_version, describe
 from tasks.noise.protocol import printed, slug_of
 
 VERSION = 1

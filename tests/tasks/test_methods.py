@@ -79,11 +79,11 @@ LEFT_OUT = {
     (
         "SVC()",
         "check_sample_weight_equivalence_on_dense_data",
-    ): "gamma='scale' sees no weights; scikit-learn's fails, too",
+    ): "gamma='scale' sees no weights, as in scikit-learn",
     (
         "SVC()",
         "check_sample_weight_equivalence_on_sparse_data",
-    ): "gamma='scale' sees no weights; scikit-learn's fails, too",
+    ): "gamma='scale' sees no weights, as in scikit-learn",
     ("Ridge()", "check_non_transformer_estimators_n_iter"): "the solver that scikit-learn chooses does not iterate",
 }
 
