@@ -1,10 +1,10 @@
 """`fit` fed from Zarr against `fit` on arrays in memory, for ``benchmarks/feeding.py``.
 
-    python benchmarks/feeding_fit.py arrays|ours|again NETWORK BATCH FOLDER     (a process of its own, run by the above)
+    python benchmarks/feeding_fit.py arrays|ours|ahead|again NETWORK BATCH FOLDER     (a process of its own)
 
-Three ways to feed take turns, each in a process of its own with one model: arrays in memory, `storage.to_keras`, and
-one batch again and again, for which nothing has to be fetched. Turns are three epochs, of which the first is not
-counted: it traces the model, and fills what is filled ahead.
+Four ways to feed take turns, each in a process of its own with one model: arrays in memory, `storage.to_keras` without
+and with batches made ahead, and one batch again and again, for which nothing has to be fetched. Turns are three epochs,
+of which the first is not counted: it traces the model, and fills what is filled ahead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 FIT_GOAL, WAIT_GOAL = 1.05, 0.02
 EPOCHS = 3
-CONTENDERS = {"arrays": "arrays in memory", "ours": "**ours**, from Zarr", "again": "one batch again and again"}
+CONTENDERS = {
+    "arrays": "arrays in memory",
+    "ours": "**ours**, from Zarr",
+    "ahead": "**ours**, `depth=32`",
+    "again": "one batch again and again",
+}
 # Network, batch size, images.
 CASES = (("lenet5", 256, 60_000), ("lenet5", 32, 60_000), ("denoising_autoencoder", 256, 60_000))
 
@@ -143,15 +148,17 @@ def made(kind: str, network: str, batch: int, folder: Path) -> Turn:
     given = Specification(noisy) if noisy.exists() else clean
     fed: Any = None
     options: dict[str, Any] = {}
-    if kind == "ours":
+    if kind in ("ours", "ahead"):
         import storage
         from storage.adapters.keras import to_keras
 
-        _check(storage.batches(given.dataset, batch), given)
+        depth = 32 if kind == "ahead" else None
+        _check(storage.batches(given.dataset, batch, depth=depth), given)
         if given is clean:
-            fed = to_keras(storage.batches(given.dataset, batch, columns=("values", "labels")))
+            fed = to_keras(storage.batches(given.dataset, batch, columns=("values", "labels"), depth=depth))
         else:
-            feed = storage.batches(given.dataset, batch, columns=("values", "targets"), targets=clean.dataset)
+            columns = ("values", "targets")
+            feed = storage.batches(given.dataset, batch, columns=columns, targets=clean.dataset, depth=depth)
             fed = to_keras(feed, targets="targets", transform=_between_0_and_1)
         data: tuple[Any, ...] = (fed,)
     else:

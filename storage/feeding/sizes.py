@@ -91,7 +91,7 @@ def sizes_of(options: Options, edges: np.ndarray, footprint: Footprint, *, heavy
     # Two windows are nearly always enough to read by; where they are not, more is held.
     limit = options.memory or max(2 * int(options.window * held / stored), free_memory() // SHARE)
     strict = options.memory is not None
-    threaded = options.threads > 0 and (heavy or footprint.batch >= INLINE_BYTES)
+    threaded = options.threads > 0 and (heavy or footprint.batch >= INLINE_BYTES or options.depth is not None)
     # Batches that are looked up together need their shards together: fewer where windows are small.
     in_windows = int(np.diff(edges).max()) * (window * options.streams // 8 if window else 1)
     group = max(1, min(64, (INDEX_ROWS if full else min(INDEX_ROWS, in_windows)) // options.batch_size))
