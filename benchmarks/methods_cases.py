@@ -1,0 +1,197 @@
+"""Which methods race, with which settings, and how they are scored; for ``benchmarks/methods.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+KINDS = ("ours", "ours, NumPy", "scikit-learn", "dask-ml")
+Score = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], float]
+
+
+def accuracy(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Share of the test rows whose class was found."""
+    return float((np.asarray(model.predict(X)) == y).mean())
+
+
+def r2(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """R2 of the labels taken as numbers."""
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(y, np.asarray(model.predict(X))))
+
+
+def explained(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Share of the variance that the components hold."""
+    return float(np.sum(model.explained_variance_ratio_))
+
+
+def inertia(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Inertia for each row of the fit."""
+    return float(model.inertia_) / len(fitted)
+
+
+def likelihood(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Mean log-likelihood of the test rows."""
+    return float(model.score(X))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method: its class's name, its parameters, and where the others have it."""
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, Any] = field(default_factory=dict)
+    """Parameters of scikit-learn's that ours does not have."""
+    sklearn: str | None = None
+    """Module of scikit-learn's class."""
+    dask_ml: tuple[str, dict[str, Any]] | None = None
+    measure: str = "accuracy"
+    score: Score = accuracy
+    published: float | None = None
+    columns: int | None = None
+    """Fitted on as many principal components, made beforehand."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Who has it."""
+        return tuple(
+            kind
+            for kind in KINDS
+            if not (kind == "scikit-learn" and self.sklearn is None)
+            and not (kind == "dask-ml" and self.dask_ml is None)
+        )
+
+    def make(self, kind: str) -> Any:
+        """A new model."""
+        if kind.startswith("ours"):
+            from tasks import methods
+
+            return getattr(methods, self.method)(**self.options)
+        if kind == "dask-ml":
+            assert self.dask_ml is not None
+            return getattr(import_module(self.dask_ml[0]), self.method)(**self.dask_ml[1])
+        assert self.sklearn is not None
+        return getattr(import_module(self.sklearn), self.method)(**self.options | self.theirs)
+
+    def prepared(self, X: np.ndarray) -> np.ndarray:
+        """What the method is fitted on."""
+        if self.columns is None:
+            return X
+        global _REDUCED
+        if _REDUCED is None:
+            from sklearn.decomposition import PCA
+
+            _REDUCED = PCA(self.columns, svd_solver="covariance_eigh").fit(X)
+        return np.ascontiguousarray(_REDUCED.transform(X))
+
+
+_REDUCED: Any = None
+
+CASES: dict[str, Case] = {
+    "KNeighborsClassifier": Case(
+        "KNeighborsClassifier",
+        {"n_neighbors": 4, "weights": "distance"},
+        {"n_jobs": -1},
+        "sklearn.neighbors",
+        published=0.854,
+    ),
+    "SVC": Case("SVC", {"C": 10}, {"cache_size": 1000}, "sklearn.svm", published=0.897),
+    "LinearSVC": Case("LinearSVC", {"C": 0.01}, {}, "sklearn.svm", published=0.836),
+    "LogisticRegression": Case(
+        "LogisticRegression",
+        {},
+        {},
+        "sklearn.linear_model",
+        published=0.842,
+    ),
+    "LinearRegression": Case("LinearRegression", {}, {"n_jobs": -1}, "sklearn.linear_model", measure="R2", score=r2),
+    "Ridge": Case("Ridge", {}, {}, "sklearn.linear_model", measure="R2", score=r2),
+    "Lasso": Case("Lasso", {"alpha": 0.001}, {}, "sklearn.linear_model", measure="R2", score=r2),
+    "GaussianNB": Case(
+        "GaussianNB", {"var_smoothing": 1e-2}, {}, "sklearn.naive_bayes", ("dask_ml.naive_bayes", {}), published=0.511
+    ),
+    "MultinomialNB": Case("MultinomialNB", {}, {}, "sklearn.naive_bayes"),
+    "BernoulliNB": Case("BernoulliNB", {"binarize": 0.3}, {}, "sklearn.naive_bayes"),
+    "DecisionTreeClassifier": Case(
+        "DecisionTreeClassifier",
+        {"criterion": "entropy", "max_depth": 10, "random_state": 0},
+        {},
+        "sklearn.tree",
+        published=0.798,
+    ),
+    "RandomForestClassifier": Case(
+        "RandomForestClassifier",
+        {"n_estimators": 100, "criterion": "entropy", "max_depth": 50, "random_state": 0},
+        {"n_jobs": -1},
+        "sklearn.ensemble",
+        published=0.873,
+    ),
+    "PCA": Case(
+        "PCA",
+        {"n_components": 50},
+        {},
+        "sklearn.decomposition",
+        ("dask_ml.decomposition", {"n_components": 50, "svd_solver": "full"}),
+        "share of variance",
+        explained,
+    ),
+    "PCA, randomized": Case(
+        "PCA",
+        {"n_components": 50, "svd_solver": "randomized", "random_state": 0},
+        {},
+        "sklearn.decomposition",
+        ("dask_ml.decomposition", {"n_components": 50, "svd_solver": "randomized", "random_state": 0}),
+        "share of variance",
+        explained,
+    ),
+    "IncrementalPCA": Case(
+        "IncrementalPCA", {"n_components": 50}, {}, "sklearn.decomposition", None, "share of variance", explained
+    ),
+    "TruncatedSVD": Case(
+        "TruncatedSVD",
+        {"n_components": 50, "random_state": 0},
+        {},
+        "sklearn.decomposition",
+        None,
+        "share of variance",
+        explained,
+    ),
+    "KMeans": Case(
+        "KMeans",
+        {"n_clusters": 10, "random_state": 0, "max_iter": 50, "tol": 0.0},
+        {"n_init": 1},
+        "sklearn.cluster",
+        ("dask_ml.cluster", {"n_clusters": 10, "random_state": 0, "max_iter": 50, "tol": 0.0}),
+        "inertia / row",
+        inertia,
+    ),
+    "GaussianMixture": Case(
+        "GaussianMixture",
+        {"n_components": 10, "random_state": 0, "max_iter": 20},
+        {},
+        "sklearn.mixture",
+        None,
+        "log-likelihood",
+        likelihood,
+        columns=50,
+    ),
+}
+
+
+def warm(kind: str) -> None:
+    """Import and compile what is made once, on a few rows: neither is a part of a fit."""
+    if kind.startswith("ours"):
+        from tasks import methods  # noqa: F401
+    import_module("sklearn.ensemble")
+
+
+def versions() -> str:
+    """What ran."""
+    return ", ".join(f"{name} {version(name)}" for name in ("scikit-learn", "dask", "dask-ml", "numpy"))
