@@ -1,0 +1,1 @@
+"""Decision trees and random forests on binned data: see `tasks.methods.trees.estimators`."""
