@@ -100,9 +100,9 @@ def _best_cut(
             )
             if left >= 0:
                 best, feature, last, first = new, order[j], left, right
-        for b in range(low, high + 1):
-            if histogram[b, channels - 1]:
-                histogram[b] = 0
+        for k in range(low, high + 1):
+            if histogram[k, channels - 1]:
+                histogram[k] = 0
     return best, feature, last, first
 
 
