@@ -1,9 +1,11 @@
 # make run and make test need only make and a Python 3.11 to 3.13 with venv; they set up .venv themselves.
 #     make run PYTHON=python3.12        another interpreter
-#     make test TESTS="tests/storage"   some of the tests
+#     make test TESTS="tests/storage"   some of the tests, in one process
+#     make test JOBS=8                  all of them, in eight processes instead of two
 
 PYTHON ?= python3
 TESTS ?=
+JOBS ?= 2
 EXTRAS = tensorflow,samples,object-store,dev
 
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ lint: setup
 	.venv/bin/mypy
 
 test: lint
-	.venv/bin/python -m pytest $(TESTS)
+	.venv/bin/python -m pytest $(or $(TESTS),-n $(JOBS) --dist loadfile)
 
 # One after the other: PyTorch's tests fork, which JAX's threads do not survive.
 test-frameworks: .venv-frameworks/.stamp

@@ -4,10 +4,10 @@
     DUSKFLOW_DATA=DIR python benchmarks/methods.py --rows 10000                 (a part of the rows to fit)
     DUSKFLOW_DATA=DIR python benchmarks/methods.py --larger-than-memory FOLDER  (two workers, Zarr of four times theirs)
 
-60,000 images to fit, 10,000 to score, pixels / 255 in float32. Each fit is a process of its own that first loads the data;
-what is timed is `fit` (and `predict`, apart). By turns: one fit of each kind, then the next turn. Peak memory is what the
-process took beyond what it held before the fit. `ours` gets a Dask array of 8 blocks on Dask's threads, and `ours, NumPy`
-the array itself; scikit-learn is called as a user would, with `n_jobs=-1` where it has that.
+60,000 images to fit, 10,000 to score, pixels / 255 in float32. Each fit is a process of its own that first loads the
+data; what is timed is `fit` (and scoring, apart). By turns: one fit of each kind, then the next turn. Peak memory is
+what the process took beyond what it held before the fit. `ours` gets a Dask array of 8 blocks on Dask's threads, and
+`ours, NumPy` the array itself; scikit-learn is called as a user would, with `n_jobs=-1` where it has that.
 """
 
 from __future__ import annotations
@@ -106,12 +106,10 @@ def ask(name: str, kind: str, rows: int) -> dict[str, Any]:
 
 def race(options: argparse.Namespace) -> None:
     """Every case, one after the other."""
-    print(
-        f"{options.rows:,} rows to fit, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {methods_cases.versions()}"
-    )
-    print(
-        "\n| method | | value | fit, s | fit / best other | score, s | peak, MB |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{options.rows:,} rows to fit, {load}, {methods_cases.versions()}")
+    print("\n| method | | value | fit, s | fit / best other | score, s | peak, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in options.only or methods_cases.CASES:
         case = methods_cases.CASES[name]
         kinds = [kind for kind in options.kinds if kind in case.kinds]
@@ -146,7 +144,7 @@ def race(options: argparse.Namespace) -> None:
 def main() -> None:
     """Race, or be one of those that race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=list(methods_cases.CASES), help="these methods")
+    parser.add_argument("--only", nargs="*", help=f"these methods of {', '.join(methods_cases.CASES)}")
     parser.add_argument("--kinds", nargs="*", choices=methods_cases.KINDS, default=methods_cases.KINDS)
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=3)
