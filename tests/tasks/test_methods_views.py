@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import manifold
-from sklearn.datasets import load_digits, make_swiss_roll
+from sklearn import cluster, decomposition, manifold, metrics
+from sklearn.datasets import load_digits, make_moons, make_swiss_roll
 
 from tasks.methods.manifold.barycenters import barycenter_weights, nearest_others
 from tasks.methods.manifold.locally_linear import LocallyLinearEmbedding
+from tasks.methods.manifold.views import embed_view
+from tasks.methods.spectral import SpectralClustering
 
 # scikit-learn breaks ties at the last neighbour in no stated order, and integers tie.
 DIGITS = load_digits().data[:1000] + np.random.default_rng(0).uniform(0, 0.01, (1000, 64))
 ROLL = make_swiss_roll(1000, random_state=0)[0]
+WIDE, TARGETS = (part[:500] for part in load_digits(return_X_y=True))
+MOONS, HALVES = make_moons(1000, noise=0.05, random_state=0)
 
 
 def same_up_to_signs(found, expected, atol):
@@ -30,7 +39,7 @@ def same_up_to_signs(found, expected, atol):
         (DIGITS, {"n_neighbors": 15, "n_components": 3}),
         (ROLL, {"n_neighbors": 10}),
         (ROLL[:150], {"n_neighbors": 8}),  # dense
-        (DIGITS[:400], {"eigen_solver": "dense", "n_neighbors": 15, "n_components": 9}),
+        (DIGITS[:250], {"eigen_solver": "dense", "n_neighbors": 15, "n_components": 9}),
     ],
     ids=["digits", "roll", "small", "dense"],
 )
@@ -99,3 +108,102 @@ def test_locally_linear__any_small_data(rows, columns, k, seed):
 def test_locally_linear__refuses_parameters(options, message):
     with pytest.raises(ValueError, match=message):
         LocallyLinearEmbedding(**options).fit(np.repeat(ROLL[:20], 10, axis=0))
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_embed_view__chunks_change_nothing(method):
+    here = embed_view(WIDE, TARGETS, rows=100, method=method)
+    there = embed_view(da.from_array(WIDE, (77, 30)), da.from_array(TARGETS, 60), rows=100, method=method)
+    assert here.coordinates.shape == (100, 2) and here.coordinates.dtype == np.float64
+    np.testing.assert_array_equal(np.unique(here.rows), here.rows)
+    np.testing.assert_array_equal(here.labels, TARGETS[here.rows])
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_embed_view__shows_the_digits_apart():
+    view = embed_view(WIDE, TARGETS, rows=300)
+    near = nearest_others(view.coordinates, 1)[:, 0]
+    assert np.mean(view.labels[near] == view.labels) > 0.85
+    flat = embed_view(WIDE, method="pca")
+    assert flat.labels is None and len(flat.rows) == len(WIDE)
+    same_up_to_signs(flat.coordinates, decomposition.PCA(2, svd_solver="full").fit_transform(WIDE), 1e-8)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (3, 60)])
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+@pytest.mark.parametrize("fill", ["random", "constant"])
+def test_embed_view__few_rows(shape, method, fill):
+    data = np.random.default_rng(0).normal(size=shape) if fill == "random" else np.ones(shape)
+    view = embed_view(data, method=method)
+    assert view.coordinates.shape == (shape[0], 2)
+    assert np.isfinite(view.coordinates).all()
+
+
+def test_embed_view__umap_is_the_librarys(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match="run `pip install umap-learn`, or use method 'tsne'"):
+        embed_view(WIDE, method="umap")
+
+    class Fake:
+        def __init__(self, **options):
+            assert options["n_neighbors"] == 15
+
+        def fit_transform(self, sample):
+            assert sample.shape == (100, 50)
+            return sample[:, :2].astype(np.float32)
+
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Fake))
+    assert embed_view(WIDE, rows=100, method="umap").coordinates.shape == (100, 2)
+
+
+def test_embed_view__refuses():
+    with pytest.raises(ValueError, match="expected method one of tsne, umap, pca; received 'lle'"):
+        embed_view(WIDE, method="lle")
+    with pytest.raises(ValueError, match="expected labels of shape"):
+        embed_view(WIDE, TARGETS[1:], method="pca")
+    with pytest.raises(ValueError, match="expected rows as an integer of at least 2"):
+        embed_view(WIDE, rows=1)
+
+
+@pytest.mark.parametrize("affinity", ["rbf", "nearest_neighbors"])
+def test_spectral__up_to_the_sample_is_scikit_learns(affinity):
+    data = MOONS[:300]
+    options = {"n_clusters": 2, "affinity": affinity, "n_neighbors": 60, "gamma": 30.0, "random_state": 0}
+    expected = cluster.SpectralClustering(**options).fit_predict(data)
+    np.testing.assert_array_equal(SpectralClustering(**options).fit(data).labels_, expected)
+    lazy = SpectralClustering(sample=300, **options).fit(da.from_array(data, (90, 1)))
+    assert lazy.labels_.chunks == ((90, 90, 90, 30),)
+    np.testing.assert_array_equal(lazy.labels_, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_spectral__a_sample_labels_all_rows(dtype):
+    data = MOONS.astype(dtype)
+    here = SpectralClustering(2, gamma=30.0, sample=300, random_state=0).fit(data)
+    assert metrics.adjusted_rand_score(HALVES, here.labels_) > 0.99
+    theirs = cluster.SpectralClustering(2, gamma=30.0, random_state=0).fit_predict(data[here.sample_rows_])
+    assert metrics.adjusted_rand_score(theirs, here.labels_[here.sample_rows_]) == 1
+    there = SpectralClustering(2, gamma=30.0, sample=300, random_state=0).fit(da.from_array(data, (170, 2)))
+    np.testing.assert_array_equal(there.labels_, here.labels_)
+    assert there.labels_.dtype == here.labels_.dtype
+
+
+def test_spectral__affinities_and_sparse_rows_are_scikit_learns_and_not_sampled():
+    data = MOONS[:200]
+    near = metrics.pairwise.rbf_kernel(data, gamma=30.0)
+    expected = cluster.SpectralClustering(2, affinity="precomputed", random_state=0).fit_predict(near)
+    ours = SpectralClustering(2, affinity="precomputed", random_state=0, sample=50)
+    np.testing.assert_array_equal(ours.fit_predict(near), expected)
+    rows = SpectralClustering(2, gamma=30.0, random_state=0, sample=50).fit(scipy.sparse.csr_matrix(data))
+    np.testing.assert_array_equal(rows.labels_, expected)
+    with pytest.raises(ValueError, match="expected a NumPy array or sparse matrix with affinity='precomputed'"):
+        ours.fit(da.from_array(near))
+    with pytest.raises(ValueError, match="expected sample as an integer of at least 1"):
+        SpectralClustering(sample=0).fit(data)
+
+
+def test_spectral__column_names_survive_the_sample():
+    frame = pandas.DataFrame(MOONS, columns=["a", "b"])
+    ours = SpectralClustering(2, gamma=30.0, sample=100, random_state=0).fit(frame)
+    assert list(ours.feature_names_in_) == ["a", "b"]

@@ -173,7 +173,7 @@ class LocallyLinearEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 raise ValueError(f"expected {name} one of {', '.join(values)}; received {getattr(self, name)!r}")
         for name in ("reg", "tol"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 <= value < np.inf:
+            if not isinstance(value, Real) or not 0 <= float(value) < np.inf:
                 raise ValueError(f"expected {name} as a number of at least 0, received {value!r}")
 
     def _check_sizes(self, rows: int, columns: int) -> None:
