@@ -30,7 +30,7 @@ def sketched(count=10, power=10, **options):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("chunks", [None, 1797, 230])
+@pytest.mark.parametrize("chunks", [None, 400])
 def test_pca__sketch_converges_to_the_exact_components(chunks, dtype):
     X = DIGITS.astype(dtype)
     lazy = da.from_array(X, (chunks, 20)) if chunks else X
@@ -48,10 +48,10 @@ def test_pca__sketch_converges_to_the_exact_components(chunks, dtype):
     assert ours.components_.dtype == dtype
 
 
-@pytest.mark.parametrize("power", [0, 1, 3])
+@pytest.mark.parametrize("power", [0, 2])
 def test_pca__sketch_is_as_close_as_scikit_learns(power):
     """The same share of the variance is found after as many iterations, on the average of sketches."""
-    seeds = range(8)
+    seeds = range(4)
     ours = [methods.PCA(10, svd_solver="randomized", iterated_power=power, random_state=s).fit(DIGITS) for s in seeds]
     theirs = [
         decomposition.PCA(10, svd_solver="randomized", iterated_power=power, random_state=s).fit(DIGITS) for s in seeds
@@ -109,7 +109,7 @@ def test_pca__refuses_parameters(options, message):
         methods.PCA(**options).fit(DIGITS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(2, 30),
     columns=st.integers(1, 8),
@@ -139,20 +139,20 @@ def sketch_blocks(X, chunks):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("chunks", [2000, 300, 17])
+@pytest.mark.parametrize("chunks", [2000, 37])
 @pytest.mark.parametrize(
     "options",
     [
         {},
         {"n_components": 7, "batch_size": 50},
         {"n_components": 7, "batch_size": 100, "whiten": True},
-        {"n_components": 12, "batch_size": 89},  # the last batch has too few rows, and joins the one before
+        {"n_components": 12, "batch_size": 89},  # the last batch of digits has too few rows, and joins the one before
     ],
 )
 @pytest.mark.parametrize("data", ["digits", "wine"])
 def test_incremental_pca__is_scikit_learns_in_any_chunks(data, options, chunks, dtype):
-    X = DATA[data].astype(dtype)
-    lazy = da.from_array(X, (chunks, 5))
+    X = DATA[data][:450].astype(dtype)
+    lazy = da.from_array(X, (chunks, 30))
     reference, ours = decomposition.IncrementalPCA(**options).fit(X), IncrementalPCA(**options).fit(lazy)
     assert fitted(ours) == fitted(reference)
     for word in fitted(reference):
@@ -164,7 +164,7 @@ def test_incremental_pca__is_scikit_learns_in_any_chunks(data, options, chunks, 
     np.testing.assert_allclose(
         ours.inverse_transform(projected), reference.inverse_transform(reference.transform(X)), atol=20 * scale
     )
-    np.testing.assert_array_equal(lazy.compute(), DATA[data].astype(dtype))
+    np.testing.assert_array_equal(lazy.compute(), DATA[data][:450].astype(dtype))
 
 
 def test_incremental_pca__goes_on_from_a_dask_fit():
