@@ -190,6 +190,7 @@ def wait_until(condition, seconds=20):
 
 
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # of SVC the support vectors come here
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # support vectors are many
 def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     sizes = []
     fetch = Scheduled.fetch
