@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tasks.methods.kernel_svm.svc import SVC
     from tasks.methods.linear import Lasso, LinearRegression, Ridge
     from tasks.methods.logistic import LogisticRegression
+    from tasks.methods.manifold.locally_linear import LocallyLinearEmbedding
     from tasks.methods.manifold.scaling import MDS
     from tasks.methods.mixture import GaussianMixture
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
+    from tasks.methods.spectral import SpectralClustering
     from tasks.methods.svm import LinearSVC
 
 __all__ = [
@@ -41,11 +43,13 @@ __all__ = [
     "Lasso",
     "LinearRegression",
     "LinearSVC",
+    "LocallyLinearEmbedding",
     "LogisticRegression",
     "MaxAbsScaler",
     "MinMaxScaler",
     "MultinomialNB",
     "Ridge",
+    "SpectralClustering",
     "StandardScaler",
     "TruncatedSVD",
 ]
@@ -62,6 +66,7 @@ _ROOMS = {
     "Lasso": "linear",
     "LinearRegression": "linear",
     "LinearSVC": "svm",
+    "LocallyLinearEmbedding": "manifold.locally_linear",
     "LogisticRegression": "logistic",
     "MDS": "manifold.scaling",
     "MaxAbsScaler": "scaling",
@@ -70,6 +75,7 @@ _ROOMS = {
     "PCA": "decomposition",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
+    "SpectralClustering": "spectral",
     "StandardScaler": "preprocessing",
     "TruncatedSVD": "incremental",
 }
