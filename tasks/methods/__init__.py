@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
     from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
+    from tasks.methods.kernel_svm.maps import Nystroem, RBFSampler
     from tasks.methods.kernel_svm.svc import SVC
     from tasks.methods.linear import Lasso, LinearRegression, Ridge
     from tasks.methods.logistic import LogisticRegression
@@ -48,6 +49,8 @@ __all__ = [
     "MaxAbsScaler",
     "MinMaxScaler",
     "MultinomialNB",
+    "Nystroem",
+    "RBFSampler",
     "Ridge",
     "SpectralClustering",
     "StandardScaler",
@@ -72,7 +75,9 @@ _ROOMS = {
     "MaxAbsScaler": "scaling",
     "MinMaxScaler": "scaling",
     "MultinomialNB": "bayes",
+    "Nystroem": "kernel_svm.maps",
     "PCA": "decomposition",
+    "RBFSampler": "kernel_svm.maps",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
     "SpectralClustering": "spectral",

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.extmath import row_norms, safe_sparse_dot
 
+from tasks.methods.moments import Moments
+
 PRODUCT_ROWS = 256
 """Kernel rows that are computed at a time."""
 
@@ -84,3 +86,9 @@ class KernelRows:
                 self.values[slots[low : low + PRODUCT_ROWS]] = self._kernel(self._X[part], self._X, self._squares)
             self.computed += len(missing)
         return self._slot[rows]
+
+
+def total_variance(moments: Moments) -> float:
+    """Return the variance of all values of a matrix, for ``gamma="scale"``."""
+    mean = moments.mean.mean()
+    return float((moments.scatter / moments.rows + (moments.mean - mean) ** 2).mean())

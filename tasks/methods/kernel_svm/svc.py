@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 import warnings
 from functools import partial
 from numbers import Integral, Real
@@ -16,15 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tasks.methods.blocks import CACHE_FRACTION, check_dask_matrix, collect, is_dask, map_rows, open_blocks
-from tasks.methods.execution import Scheduled, choose_engine, step_name
+from tasks.methods.blocks import CACHE_FRACTION, collect, is_dask, open_blocks
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
 from tasks.methods.kernel_svm.decisions import against_rest, decide, winners
 from tasks.methods.kernel_svm.gathering import solve_here, solve_on_blocks
-from tasks.methods.kernel_svm.kernels import Kernel
+from tasks.methods.kernel_svm.kernels import Kernel, total_variance
+from tasks.methods.kernel_svm.lazily import map_rows_holding
 from tasks.methods.kernel_svm.pairs import Pair, Settings, unite
-from tasks.methods.moments import Moments, column_moments, merge_moments
-from tasks.methods.reading import finish_block, working_dtype
+from tasks.methods.moments import column_moments, merge_moments
 
 OWN_ROWS = 5000
 """Rows from which a NumPy array is fitted by the solver of this package; libsvm is quicker on fewer."""
@@ -158,7 +156,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         bounds = self._bounds(used, weights)
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
             moments = rows.reduce("moments", column_moments, combine=merge_moments) if self._scales() else None
-            self._gamma_value = self._find_gamma(X.shape[1], _variance(moments) if moments else 0.0)
+            self._gamma_value = self._find_gamma(X.shape[1], total_variance(moments) if moments else 0.0)
             settings = Settings(self._kernel(), float(self.tol), int(self.cache_size * 1e6), int(self.max_iter))
             if is_dask(X):
                 solved = solve_on_blocks(rows, used, bounds, settings, int(CACHE_FRACTION * rows.engine.memory()))
@@ -225,25 +223,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         name = type(self).__name__
         if sparse.issparse(X) or sparse.issparse(vectors):
             return function(X, vectors=vectors, coefficients=coefficients)
-        engine = choose_engine(X)
-        if not isinstance(engine, Scheduled) or engine.client is None:
-            function = partial(function, vectors=vectors, coefficients=coefficients)
-            return map_rows(X, function, name=name, phase=phase, columns=columns, dtype=dtype)
-        # Not in the graph of the result, where support vectors may be too much for one message.
-        handles = engine.put(step_name("vectors", name), [vectors, coefficients])
-        engine.keep(handles)
-        X = check_dask_matrix(X)
-        prepare = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name)
-        return X.map_blocks(
-            partial(_finish_and_apply, prepare, function),
-            vectors=_delayed(handles[0]),
-            coefficients=_delayed(handles[1]),
-            token=step_name(phase, name),
-            dtype=dtype,
-            meta=np.empty((0,) if columns is None else (0, 0), dtype),
-            drop_axis=1 if columns is None else None,
-            chunks=(X.chunks[0],) if columns is None else (X.chunks[0], (columns,)),
-        )
+        held = {"vectors": vectors, "coefficients": coefficients}
+        return map_rows_holding(X, function, held, name=name, phase=phase, columns=columns, dtype=dtype)
 
     def _kernel(self) -> Kernel:
         return Kernel(self.kernel, self._gamma_value, self.degree, float(self.coef0))
@@ -335,12 +316,6 @@ def _is_gamma(value: Any) -> bool:
     return isinstance(value, Real) and 0 <= float(value) < np.inf
 
 
-def _variance(moments: Moments) -> float:
-    """Return the variance of all values of a matrix."""
-    mean = moments.mean.mean()
-    return float((moments.scatter / moments.rows + (moments.mean - mean) ** 2).mean())
-
-
 def _variance_here(X: Any) -> float:
     if sparse.issparse(X):
         return float(X.multiply(X).mean() - X.mean() ** 2)
@@ -356,18 +331,6 @@ def _weights(values: Any, rows: int) -> np.ndarray | None:
     if not np.isfinite(weights).all():
         raise ValueError("Input sample_weight contains NaN or infinity.")
     return weights
-
-
-def _delayed(handle: Any) -> Any:
-    from dask.delayed import Delayed
-
-    key = f"vectors-{uuid.uuid4().hex}"
-    return Delayed(key, {key: handle})
-
-
-def _finish_and_apply(prepare: Any, function: Any, block: np.ndarray, **held: np.ndarray) -> np.ndarray:
-    result: np.ndarray = function(prepare(block), **held)
-    return result
 
 
 def _decide_and_finish(X: Any, vectors: Any, coefficients: np.ndarray, finish: Any, **known: Any) -> np.ndarray:
