@@ -74,6 +74,7 @@ class Engine(Protocol):
     def fetch(self, handles: Sequence[Any]) -> list: ...
     def keep(self, handles: Sequence[Any]) -> None: ...
     def memory(self) -> int: ...
+    def worker_memory(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -104,6 +105,9 @@ class Serial:
         pass
 
     def memory(self) -> int:
+        return _memory_of_this_machine()
+
+    def worker_memory(self) -> int:
         return _memory_of_this_machine()
 
     def close(self) -> None:
@@ -189,11 +193,18 @@ class Scheduled:
 
     def memory(self) -> int:
         """Bytes that the workers in question may use together."""
+        return sum(self._limits())
+
+    def worker_memory(self) -> int:
+        """Bytes that the smallest of these workers may use."""
+        return min(self._limits(), default=0)
+
+    def _limits(self) -> list[int]:
         if self.client is None:
-            return _memory_of_this_machine()
+            return [_memory_of_this_machine()]
         workers = self.client.scheduler_info()["workers"].values()
         able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
-        return sum(int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able)
+        return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
 
     def close(self) -> None:
         """Release every result that was not kept; tasks that nobody waits for any more are dropped by Dask."""

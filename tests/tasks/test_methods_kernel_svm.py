@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn import svm
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from tasks import methods
-from tasks.methods.kernel_svm import svc
+from tasks.methods.kernel_svm import gathering, rounds, svc
 from tasks.methods.kernel_svm.gathering import tiles
-from tasks.methods.kernel_svm.pairs import pairs_of
+from tasks.methods.kernel_svm.pairs import Gate, pairs_of
 
 
 def scaled(load):
@@ -82,6 +88,99 @@ def test_fit__by_tiles_when_memory_is_short(monkeypatch):
     tiled = methods.SVC().fit(lazy, y)
     np.testing.assert_array_equal(tiled.support_, whole.support_)
     np.testing.assert_array_equal(tiled.dual_coef_, whole.dual_coef_)
+
+
+@pytest.mark.parametrize("options", [{"C": 1.0}, {"C": 5.0, "kernel": "linear"}], ids=str)
+@pytest.mark.parametrize("data", ["cancer", "wine"])
+def test_fit__by_rounds_what_no_worker_can_hold(monkeypatch, data, options):
+    X, y = DATA[data]
+    weights = np.random.default_rng(0).integers(0, 4, len(y)).astype(float)
+    options = {**options, "tol": 1e-5}
+    whole = methods.SVC(**options).fit(da.from_array(X, (100, 3)), y, weights)
+    capacity = len(whole.support_) + 15
+    passes = []
+    check = rounds.judge
+    monkeypatch.setattr(rounds, "judge", lambda *a: passes.append(1) or check(*a))
+    monkeypatch.setattr(gathering, "rows_for", lambda *_: capacity)
+    for chunks in (100, 37):
+        ours = methods.SVC(**options).fit(da.from_array(X, (chunks, 3)), y, weights)
+        assert passes
+        assert ours.violation_.max() <= 1e-5
+        assert abs(ours.dual_gap_).max() < 1e-3
+        np.testing.assert_allclose(ours.decision_function(X), whole.decision_function(X), atol=1e-4)
+
+
+def test_fit__says_when_support_vectors_do_not_fit_into_a_worker(monkeypatch):
+    monkeypatch.setattr(gathering, "rows_for", lambda *_: 20)
+    X, y = DATA["cancer"]
+    with pytest.raises(MemoryError, match=r"have 569 rows and more than .* has memory for 20 rows.*Nystroem"):
+        methods.SVC(C=0.01).fit(da.from_array(X, (100, 30)), y)
+
+
+def test_fit__says_when_workers_are_too_small(monkeypatch):
+    monkeypatch.setattr(svc, "WORKER_FRACTION", 1e-9)
+    with pytest.raises(MemoryError, match=r"expected workers with .* the smallest has"):
+        methods.SVC().fit(da.ones((600, 30)), np.arange(600) % 2)
+
+
+def test_gate__lets_in_what_fits_and_one_alone():
+    gate, most, lock = Gate(), [], threading.Lock()
+
+    def work(bytes_):
+        with gate.held(bytes_, 10):
+            with lock:
+                most.append(gate.used)
+            threading.Event().wait(0.005)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, [4, 4, 4, 25, 3, 9, 4, 30, 2]))
+    assert gate.used == 0
+    assert all(used <= 10 or used in (25, 30) for used in most)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_fit__any_data(data):
+    """Duplicates, also with different labels, constant columns, weights: scikit-learn's decisions."""
+    count = data.draw(st.integers(3, 25))
+    X = data.draw(arrays(np.float64, (count, data.draw(st.integers(1, 3))), elements=st.integers(-2, 2)))
+    y = data.draw(arrays(np.int64, count, elements=st.integers(0, 2)))
+    lazy = da.from_array(X, (data.draw(st.integers(1, count)), 1))
+    options = {
+        "gamma": 0.5,
+        "tol": 1e-6,
+        "decision_function_shape": "ovo",
+        "C": data.draw(st.sampled_from([0.1, 1, 50])),
+    }
+    if len(set(y)) == 1:
+        with pytest.raises(ValueError, match="number of classes has to be greater than one"):
+            methods.SVC(**options).fit(lazy, y)
+        return
+    expected = svm.SVC(**options).fit(X, y)
+    ours = methods.SVC(**options).fit(lazy, y)
+    assert ours.violation_.max() <= 1e-6
+    both = ours.decision_function(X) - expected.decision_function(X)
+    free = np.abs(ours.dual_coef_).max() < options["C"]
+    # With every coefficient at its bound the offset is any of an interval.
+    np.testing.assert_allclose(both if free else both - both.mean(axis=0), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_fit__refuses_what_is_not_finite(value):
+    X, y = DATA["wine"]
+    broken = X.copy()
+    broken[150, 3] = value
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+        methods.SVC().fit(broken, y)
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+        methods.SVC().fit(X, y).predict(broken)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, da.asarray])
+def test_fit__refuses_one_class(wrap):
+    X, _ = DATA["wine"]
+    with pytest.raises(ValueError, match="number of classes has to be greater than one; got 1 class"):
+        methods.SVC().fit(wrap(X), np.ones(len(X)))
 
 
 @pytest.mark.parametrize("budget", [0, 2, 3, 4, 6, 100])

@@ -10,8 +10,13 @@ import numpy as np
 from joblib import cpu_count
 
 from tasks.methods.blocks import Blocks
-from tasks.methods.kernel_svm.pairs import Pair, Settings, pairs_of, solve_pair
+from tasks.methods.kernel_svm.pairs import Pair, Settings, pair_bytes, pairs_of, solve_pair
+from tasks.methods.kernel_svm.rounds import solve_by_rounds
+from tasks.methods.kernel_svm.smo import WORKING_ROWS
 from tasks.methods.threads import one_blas_thread
+
+WORKER_FRACTION = 0.4
+"""Share of a worker's memory for the pairs that it solves at the same time; the rest holds data and Dask's own."""
 
 
 def solve_here(X: np.ndarray, codes: np.ndarray, bounds: Sequence[np.ndarray], settings: Settings) -> list[Pair]:
@@ -32,7 +37,7 @@ def solve_here(X: np.ndarray, codes: np.ndarray, bounds: Sequence[np.ndarray], s
 def solve_on_blocks(
     rows: Blocks, codes: np.ndarray, bounds: Sequence[np.ndarray], settings: Settings, budget: int
 ) -> list[Pair]:
-    """Solve all pairs of a Dask array, each in a task of its own.
+    """Solve all pairs of a Dask array, each in a task of its own; what no worker can hold, by rounds.
 
     Parameters
     ----------
@@ -45,12 +50,60 @@ def solve_on_blocks(
         Bytes of class rows that the workers may hold together. What does not fit at once is done by tiles of classes,
         with one pass over the blocks for each.
     """
-    engine, classes = rows.engine, len(bounds)
-    sizes = np.bincount(codes[codes >= 0], minlength=classes) * rows.shape[1] * rows.dtype.itemsize
+    classes = len(bounds)
+    counts = np.bincount(codes[codes >= 0], minlength=classes)
+    sizes = counts * rows.shape[1] * rows.dtype.itemsize
+    capacity = rows_for(settings, rows.shape[1], rows.dtype.itemsize)
+    small: list[tuple[int, int]] = []
+    large: list[tuple[int, int]] = []
+    for pair in pairs_of(classes):
+        (small if counts[list(pair)].sum() <= capacity else large).append(pair)
+    solved = _solve_small(rows, codes, bounds, settings, tiles(sizes, budget), set(small)) if small else {}
+    for i, j in large:
+        solved[i, j] = solve_by_rounds(rows, codes, (i, j), (bounds[i], bounds[j]), settings, capacity)
+    return [solved[pair] for pair in pairs_of(classes)]
+
+
+def rows_for(settings: Settings, columns: int, itemsize: int) -> int:
+    """Return how many rows a pair may have to be solved in one worker.
+
+    Raises
+    ------
+    MemoryError
+        If that is less than a working set.
+    """
+    low, high = 0, 1 << 40
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = pair_bytes(middle, columns, itemsize, settings.cache_bytes) <= settings.room
+        low, high = (middle, high) if fits else (low, middle)
+    if low < WORKING_ROWS:
+        needed = pair_bytes(WORKING_ROWS, columns, itemsize, settings.cache_bytes)
+        raise MemoryError(
+            f"expected workers with {needed / WORKER_FRACTION:,.0f} bytes of memory at least, for {WORKING_ROWS} rows "
+            f"of {columns} columns and their kernel; the smallest has {settings.room / WORKER_FRACTION:,.0f}. Give it "
+            "more, or use make_pipeline(Nystroem(), LinearSVC())"
+        )
+    return low
+
+
+def _solve_small(
+    rows: Blocks,
+    codes: np.ndarray,
+    bounds: Sequence[np.ndarray],
+    settings: Settings,
+    runs: list[list[tuple[int, int]]],
+    small: set[tuple[int, int]],
+) -> dict[tuple[int, int], Pair]:
+    """Solve the pairs that fit, one run of them after the other."""
+    engine = rows.engine
     labels = rows.scatter("labels", codes)
     limits = engine.put(rows.named("bounds"), list(bounds))
     solved: dict[tuple[int, int], Pair] = {}
-    for pairs in tiles(sizes, budget):
+    for run in runs:
+        pairs = [pair for pair in run if pair in small]
+        if not pairs:
+            continue
         wanted = sorted({c for pair in pairs for c in pair})
         parts = rows.map("split", split_classes, labels, shared=(wanted,))
         groups = [[(part, place) for part in parts] for place in range(len(wanted))]
@@ -60,7 +113,7 @@ def solve_on_blocks(
         calls = [(held[i], held[j], limits[i], limits[j]) for i, j in pairs]
         results = engine.fetch(engine.map(rows.named("solve"), solve_pair, calls, (settings,)))
         solved.update(zip(pairs, results, strict=True))
-    return [solved[pair] for pair in pairs_of(classes)]
+    return solved
 
 
 def tiles(sizes: np.ndarray, budget: int) -> list[list[tuple[int, int]]]:

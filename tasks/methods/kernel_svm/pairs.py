@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
 from tasks.methods.kernel_svm.kernels import Kernel
-from tasks.methods.kernel_svm.smo import Solution, solve
+from tasks.methods.kernel_svm.smo import WORKING_ROWS, Solution, solve
+
+ROW_BYTES = 100
+"""Coefficients, slopes, bounds, signs and masks of a row."""
+
+
+class Gate:
+    """Lets work begin only while what it takes fits beside what runs in this process; alone it may always."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, bytes_: int, room: float) -> Iterator[None]:
+        """Wait until there is room for so many bytes, and take them up meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.used or self.used + bytes_ <= room)
+            self.used += bytes_
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.used -= bytes_
+                self._changed.notify_all()
+
+
+_GATE = Gate()
 
 
 class Settings(NamedTuple):
@@ -19,6 +48,8 @@ class Settings(NamedTuple):
     tol: float
     cache_bytes: int
     max_steps: int
+    room: float = np.inf
+    """Bytes that the pairs which are solved at the same time in one process may take together."""
 
 
 class Pair(NamedTuple):
@@ -32,6 +63,8 @@ class Pair(NamedTuple):
     violation: float
     gap: float
     steps: int
+    ends: tuple[float, float]
+    """As in `Solution`."""
 
 
 class Machine(NamedTuple):
@@ -58,8 +91,9 @@ def solve_pair(
     first_bounds: np.ndarray,
     second_bounds: np.ndarray,
     settings: Settings,
+    start: np.ndarray | None = None,
 ) -> Pair:
-    """Solve the problem of two classes.
+    """Solve the problem of two classes, once there is room for it.
 
     Parameters
     ----------
@@ -68,7 +102,30 @@ def solve_pair(
     first_bounds, second_bounds : ndarray of float64, shape (rows,) or (1,)
         Upper bounds of the coefficients of each class's rows.
     settings : Settings
+    start : ndarray of float64, shape (rows of both,), optional
+        Feasible y_i a_i to begin with.
     """
+    split = sum(map(len, first))
+    total, columns = split + sum(map(len, second)), (*first, *second)[0].shape[1]
+    itemsize = first[0].dtype.itemsize
+    with _GATE.held(pair_bytes(total, columns, itemsize, settings.cache_bytes), settings.room):
+        return _solve(first, second, first_bounds, second_bounds, settings, start)
+
+
+def pair_bytes(rows: int, columns: int, itemsize: int, cache_bytes: int) -> int:
+    """Return what it takes to solve a pair: its rows twice, kernel rows, and a few numbers per row."""
+    kernel_rows = min(max(cache_bytes, 4 * WORKING_ROWS * rows), 4 * rows * rows)
+    return 2 * rows * columns * itemsize + kernel_rows + ROW_BYTES * rows
+
+
+def _solve(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    first_bounds: np.ndarray,
+    second_bounds: np.ndarray,
+    settings: Settings,
+    start: np.ndarray | None,
+) -> Pair:
     split = sum(map(len, first))
     X = np.concatenate([*first, *second])
     if settings.kernel.name == "rbf":
@@ -85,6 +142,7 @@ def solve_pair(
         tol=settings.tol,
         cache_bytes=settings.cache_bytes,
         max_steps=settings.max_steps,
+        start=start,
     )
     return _pair(solution, split)
 
@@ -100,6 +158,7 @@ def _pair(solution: Solution, split: int) -> Pair:
         solution.violation,
         solution.gap,
         solution.steps,
+        solution.ends,
     )
 
 

@@ -48,6 +48,8 @@ class Solution(NamedTuple):
     """Dual objective, to be maximised."""
     steps: int
     """Pairs of coefficients changed, as libsvm counts iterations."""
+    ends: tuple[float, float]
+    """Smallest slope of the coefficients y_i a_i that may grow, largest of those that may shrink; infinite for none."""
 
 
 def solve(
@@ -172,7 +174,8 @@ def _finished(
     dual = float(alpha.sum()) - square / 2
     loss = np.maximum(0.0, -signs * (slope + offset))
     primal = square / 2 + float(bounds @ loss)
-    return Solution(coefficients, offset, violation, primal - dual, dual, steps)
+    limits = float(slope[up].min(initial=np.inf)), float(slope[low].max(initial=-np.inf))
+    return Solution(coefficients, offset, violation, primal - dual, dual, steps, limits)
 
 
 def _start_slope(rows: KernelRows, start: np.ndarray, slope: np.ndarray, size: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tasks.methods.blocks import CACHE_FRACTION, collect, is_dask, open_blocks
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
 from tasks.methods.kernel_svm.decisions import against_rest, decide, winners
-from tasks.methods.kernel_svm.gathering import solve_here, solve_on_blocks
+from tasks.methods.kernel_svm.gathering import WORKER_FRACTION, solve_here, solve_on_blocks
 from tasks.methods.kernel_svm.kernels import Kernel, total_variance
 from tasks.methods.kernel_svm.lazily import map_rows_holding
 from tasks.methods.kernel_svm.pairs import Pair, Settings, unite
@@ -85,7 +85,11 @@ class SVC(ClassifierMixin, BaseEstimator):
     A pair of m rows with s support vectors takes about 2 m d kernel values for each of little more than s rows. The
     rows of a class are brought together once, n d values in all, in the workers; data that takes more than 30 % of
     their memory is brought by tiles of classes, k^2 / 2 tiles at most, with one pass over the blocks for each. Each
-    pair is a task and holds its rows twice, 24 bytes per row, and `cache_size`. It sends its support vectors' numbers.
+    pair is a task and holds its rows twice, 100 bytes per row, and `cache_size` or 2 kB per row if that is more; tasks
+    wait for each other where together they would take more than 40 % of a worker. It sends its support vectors'
+    numbers. A pair that takes more than that alone is solved by rounds on its support vectors and the rows that
+    compete with them, to the same optimum: two passes over the blocks for each of some 3 to 10 rounds
+    (`tasks.methods.kernel_svm.rounds`), one such pair after the other.
     The support vectors are held in this process and, for a prediction, in each worker. A prediction of m rows takes
     2 m d s operations for the s support vectors of all pairs, and m k^2 float64 besides its block.
 
@@ -140,6 +144,8 @@ class SVC(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data is not usable.
+        MemoryError
+            If the support vectors of a pair do not fit into a worker.
         """
         self._check_parameters()
         if sparse.issparse(X):
@@ -159,6 +165,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             self._gamma_value = self._find_gamma(X.shape[1], total_variance(moments) if moments else 0.0)
             settings = Settings(self._kernel(), float(self.tol), int(self.cache_size * 1e6), int(self.max_iter))
             if is_dask(X):
+                settings = settings._replace(room=WORKER_FRACTION * rows.engine.worker_memory())
                 solved = solve_on_blocks(rows, used, bounds, settings, int(CACHE_FRACTION * rows.engine.memory()))
             else:
                 solved = solve_here(X, used, bounds, settings)
