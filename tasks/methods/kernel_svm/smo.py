@@ -24,7 +24,11 @@ import numpy as np
 from tasks.methods.kernel_svm.kernels import Kernel, KernelRows
 
 WORKING_ROWS = 512
-"""Rows of a working set; of these at most half are new in a step."""
+"""Most rows of a working set; of these at most half are new in a step."""
+
+LEAST_WORKING_ROWS, WORKING_SHARE = 64, 16
+"""Smaller problems have working sets of a 16th of their rows, at least 64: most of a larger set would not become
+support vectors. (Digits, 1,000 rows per pair: 2.6 times as fast with 64 as with 512.)"""
 
 INNER_SHARE = 0.1
 """The inner problem is solved to this share of the present violation: a better solution would be undone by the next."""
@@ -87,8 +91,8 @@ def solve(
     Solution
     """
     count = len(X)
-    rows = KernelRows(X, kernel, cache_bytes, least=min(count, WORKING_ROWS))
-    size = min(count, WORKING_ROWS, rows.capacity)
+    size = min(count, WORKING_ROWS, max(LEAST_WORKING_ROWS, count // WORKING_SHARE))
+    rows = KernelRows(X, kernel, cache_bytes, least=size)
     alpha = np.zeros(count) if start is None else start * signs
     # gradient of the dual times the sign: sum_j a_j y_j K_ij - y_i
     slope = -signs

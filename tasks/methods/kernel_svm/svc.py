@@ -24,8 +24,12 @@ from tasks.methods.kernel_svm.lazily import map_rows_holding
 from tasks.methods.kernel_svm.pairs import Pair, Settings, unite
 from tasks.methods.moments import column_moments, merge_moments
 
-OWN_ROWS = 5000
-"""Rows from which a NumPy array is fitted by the solver of this package; libsvm is quicker on fewer."""
+OWN_ROWS, OWN_VALUES = 20_000, 1_200_000
+"""Rows, or values, from which a NumPy array is fitted by the solver of this package; libsvm is quicker on fewer.
+
+Measured on two cores, C=10: they are equal between 5,000 and 20,000 rows of digits (64 columns), and between 1,000 and
+5,000 of Fashion-MNIST (784 columns).
+"""
 
 KERNELS = ("linear", "poly", "rbf", "sigmoid")
 
@@ -34,10 +38,10 @@ class SVC(ClassifierMixin, BaseEstimator):
     """Support vector classification with a kernel, one class against one.
 
     Exact to `tol`: it solves the dual problem of scikit-learn's class of this name, each pair of classes until no row
-    of the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 5000 rows and sparse
-    matrices are scikit-learn's own work (libsvm); others, and Dask arrays, go to a solver by working sets, whose kernel
-    rows come from matrix products in the data's dtype and are kept in float32, as libsvm keeps them. In data of
-    float32 the kernel is computed in float32.
+    of the two violates the optimality conditions by more than `tol`. NumPy arrays of fewer than 20,000 rows and
+    1.2 million values, and sparse matrices, are scikit-learn's own work (libsvm); others, and Dask arrays, go to a
+    solver by working sets, whose kernel rows come from matrix products in the data's dtype and are kept in float32, as
+    libsvm keeps them. In data of float32 the kernel is computed in float32.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ class SVC(ClassifierMixin, BaseEstimator):
     tol : float, default 1e-3
         Largest violation of the optimality conditions to end a pair at.
     cache_size : float, default 200
-        MB of kernel rows that a task keeps; at least a working set of 512 rows.
+        MB of kernel rows that a task keeps; at least a working set of up to 512 rows.
     class_weight : dict, "balanced" or None, default None
         Multiplies C for the rows of a class.
     max_iter : int, default -1
@@ -153,7 +157,7 @@ class SVC(ClassifierMixin, BaseEstimator):
         X, self.classes_, codes = check_labelled(self, X, y)
         if len(self.classes_) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
-        if not is_dask(X) and len(X) < OWN_ROWS:
+        if not is_dask(X) and len(X) < OWN_ROWS and X.size < OWN_VALUES:
             return self._fit_libsvm(X, self.classes_[codes], sample_weight)
         # On the labels themselves: a dictionary of weights is keyed by them.
         self.class_weight_ = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[codes])
