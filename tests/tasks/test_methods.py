@@ -52,6 +52,8 @@ EVERY = [
     methods.LogisticRegression(),
     methods.SVC(),
     methods.SVC(gamma="auto", tol=1e-8),
+    methods.Nystroem(n_components=2, random_state=0),
+    methods.RBFSampler(random_state=0),
 ]
 ON_BLOCKS = [
     methods.KNeighborsClassifier(3),
@@ -77,6 +79,8 @@ ON_BLOCKS = [
     methods.Lasso(),
     methods.LogisticRegression(C=0.01),
     methods.SVC(C=0.1),
+    methods.Nystroem(gamma=1e-3, n_components=2, random_state=0),
+    methods.RBFSampler(gamma="scale", random_state=0),
 ]
 
 

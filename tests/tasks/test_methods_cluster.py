@@ -51,6 +51,8 @@ MAKERS = {
     "Lasso": lambda: methods.Lasso(tol=1e-6),
     "LogisticRegression": lambda: methods.LogisticRegression(C=0.01),
     "SVC": lambda: methods.SVC(tol=1e-4),
+    "Nystroem": lambda: methods.Nystroem(gamma=1e-3, n_components=50, random_state=0),
+    "RBFSampler": lambda: methods.RBFSampler(gamma="scale", n_components=50, random_state=0),
 }
 
 
@@ -156,6 +158,8 @@ PHASES = {
     "Lasso": "root",
     "LogisticRegression": "loss",
     "SVC": "solve",
+    "Nystroem": "sample",
+    "RBFSampler": "moments",
 }
 
 
@@ -195,6 +199,7 @@ def wait_until(condition, seconds=20):
 
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # of SVC the support vectors come here
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # support vectors are many
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # SVC brings its support vectors
 def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     sizes = []
     fetch = Scheduled.fetch
