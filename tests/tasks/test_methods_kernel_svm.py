@@ -213,6 +213,7 @@ def test_fit__refuses(options, message):
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(400)  # processes that load every library, on a machine that may be busy
 @pytest.mark.parametrize("capacity", [None, 60])
 def test_fit__a_worker_is_killed_between_its_pairs(monkeypatch, capacity):
     """What it held, rows of classes and solved pairs, is made again; the result is the same to the last bit."""
