@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn import naive_bayes
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
@@ -149,3 +150,40 @@ def test_partial_fit__goes_on_from_a_dask_fit():
     reference = naive_bayes.GaussianNB(var_smoothing=0.0).fit(X, y % 2)
     np.testing.assert_allclose(ours.var_, reference.var_, rtol=1e-9)
     np.testing.assert_allclose(ours.theta_, reference.theta_, rtol=1e-12)
+
+
+def sparse_blocks(X, chunks):
+    meta = sparse.csr_matrix((0, 0), dtype=X.dtype)
+    return da.from_array(X, (chunks, X.shape[1])).map_blocks(sparse.csr_matrix, dtype=X.dtype, meta=meta)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+@pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] != "GaussianNB"])
+def test_fit__sparse_blocks_as_scikit_learn(name, options, dtype, weighted):
+    X, y = load_digits(return_X_y=True)
+    X = X.astype(dtype)
+    weights = np.random.default_rng(0).integers(0, 3, len(y)).astype(float) if weighted else None
+    reference = getattr(naive_bayes, name)(**options).fit(sparse.csr_matrix(X, dtype=float), y, weights)
+    for chunks in (2000, 130, 1):
+        if chunks == 1:
+            X, y, weights = X[:40], y[:40], None if weights is None else weights[:40] + 1
+            reference = getattr(naive_bayes, name)(**options).fit(X.astype(float), y, weights)
+        lazy = sparse_blocks(X, chunks)
+        ours = getattr(methods, name)(**options).fit(lazy, y, weights)
+        for word in FITTED[name]:
+            np.testing.assert_allclose(getattr(ours, word), getattr(reference, word), rtol=1e-12, err_msg=word)
+        np.testing.assert_array_equal(ours.predict(lazy).compute(), reference.predict(X))
+        for word in WORDS:
+            expected = getattr(reference, word)(X)
+            np.testing.assert_allclose(getattr(ours, word)(lazy).compute(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_fit__refuses_sparse_blocks_that_it_cannot_count():
+    X, y = load_digits(return_X_y=True)
+    with pytest.raises(ValueError, match="Negative values in data passed to MultinomialNB"):
+        methods.MultinomialNB().fit(sparse_blocks(-X, 500), y)
+    with pytest.raises(TypeError, match="expected dense blocks for GaussianNB"):
+        methods.GaussianNB().fit(sparse_blocks(X, 500), y)
+    with pytest.raises(ValueError, match="contains NaN"):
+        methods.MultinomialNB().fit(sparse_blocks(np.where(X == 3, np.nan, X), 500), y)
