@@ -92,8 +92,8 @@ class _OnBlocks:
         votes = word == "predict"
         columns, dtype = (None, self.classes_.dtype) if votes else (len(self.classes_), np.dtype(np.float64))
         apply = partial(_predicted, estimator=self, word=word)
-        options = {"columns": columns, "dtype": dtype, "sparse": self._takes_sparse_blocks}
-        return map_rows(X, apply, name=type(self).__name__, phase=word, **options)
+        name, sparse = type(self).__name__, self._takes_sparse_blocks
+        return map_rows(X, apply, name=name, phase=word, columns=columns, dtype=dtype, sparse=sparse)
 
 
 class GaussianNB(_OnBlocks, naive_bayes.GaussianNB):

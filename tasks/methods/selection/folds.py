@@ -19,7 +19,7 @@ class KFold(model_selection.KFold):
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the row numbers of training and test of each fold, increasing."""
-        yield from super().split(np.empty((_rows(X), 0)), None, groups)
+        yield from super().split(np.empty((count_rows(X), 0)), None, groups)
 
 
 class StratifiedKFold(model_selection.StratifiedKFold):
@@ -31,7 +31,7 @@ class StratifiedKFold(model_selection.StratifiedKFold):
 
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the row numbers of training and test of each fold, increasing."""
-        yield from super().split(np.empty((_rows(X), 0)), collect(y) if is_dask(y) else y, groups)
+        yield from super().split(np.empty((count_rows(X), 0)), collect(y) if is_dask(y) else y, groups)
 
 
 def take_rows(array: Any, rows: np.ndarray) -> Any:
@@ -57,7 +57,7 @@ def take_rows(array: Any, rows: np.ndarray) -> Any:
         return _safe_indexing(array, rows)
     import dask.array as da
 
-    edges = np.cumsum((0, *array.chunks[0])) if _rows(array) else np.zeros(1, int)
+    edges = np.cumsum((0, *array.chunks[0])) if count_rows(array) else np.zeros(1, int)
     rows = np.asarray(rows)
     if len(rows) and (np.any(np.diff(rows) <= 0) or rows[0] < 0 or rows[-1] >= edges[-1]):
         raise ValueError(f"expected increasing row numbers of 0 to {edges[-1] - 1}, received others; sort them")
@@ -104,7 +104,7 @@ def train_test_split(
     if not any(is_dask(array) for array in arrays):
         found: list[Any] = model_selection.train_test_split(*arrays, stratify=stratify, **options)
         return found
-    lengths = {_rows(array) for array in arrays}
+    lengths = {count_rows(array) for array in arrays}
     if len(lengths) != 1:
         raise ValueError(f"expected arrays of one length, received lengths {sorted(lengths)}")
     parts = model_selection.train_test_split(np.arange(lengths.pop()), stratify=stratify, **options)
@@ -112,7 +112,8 @@ def train_test_split(
     return [take_rows(array, part) for array in arrays for part in parts]
 
 
-def _rows(array: Any) -> int:
+def count_rows(array: Any) -> int:
+    """Return the number of rows; of a Dask array they must be known."""
     if not is_dask(array):
         return int(_num_samples(array))
     if np.isnan(array.shape[0]):
