@@ -176,3 +176,16 @@ def test_resume__after_a_kill(tmp_path):
     assert 5 <= finished < 40
     # One fit may have been under way; the last is the refit.
     assert len(log.read_text()) - before == 40 - finished + 1
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy"])
+def test_search__accuracy_of_dask_brings_no_predictions_here(monkeypatch, scoring):
+    def refuse(*args, **kwargs):
+        raise AssertionError("predictions were brought here")
+
+    model = make_pipeline(methods.StandardScaler(), methods.GaussianNB())
+    search = selection.GridSearchCV(model, {"gaussiannb__var_smoothing": [1e-9, 1.0]}, cv=3, scoring=scoring)
+    monkeypatch.setattr(da.Array, "__array__", refuse)
+    search.fit(da.from_array(X, (40, 13)), Y)
+    monkeypatch.undo()
+    assert search.best_score_ == pytest.approx(search.fit(X, Y).best_score_, abs=1e-12)

@@ -12,13 +12,14 @@ from typing import Any, Self
 import joblib
 import numpy as np
 from sklearn import model_selection
-from sklearn.base import clone, is_classifier
+from sklearn.base import ClassifierMixin, RegressorMixin, clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _num_samples, indexable
 
 from tasks.methods.blocks import collect, is_dask
+from tasks.methods.metrics import accuracy_score, r2_score
 from tasks.methods.selection.folds import take_rows
 from tasks.methods.selection.journal import Journal
 
@@ -33,8 +34,9 @@ PARAMETERS = """
         Ours, scikit-learn's, or a pipeline (parameters as ``step__parameter``).
     {grid}
     scoring : str, callable or None
-        One score; None is the estimator's own. Predictions of a Dask array, one number per row and class, and the
-        labels are brought to this process to be scored.
+        One score; None is the estimator's own. For accuracy and R2 (the default of classifiers and regressors) the
+        predictions of a Dask array stay where they are made. For others its predictions, one number per row and class,
+        and the labels are brought to this process.
     refit : bool or callable, default True
         Whether to fit the best on all rows; a callable gives the index of the best from `cv_results_`.
     cv : int, splitter or iterable, optional
@@ -190,6 +192,9 @@ class _Searching:
         return {**result, "fit_time": fitted - begun, "score_time": scored - fitted}
 
     def _score_of(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        metric = _metric_of(self.scoring, estimator) if is_dask(X) and y is not None else None
+        if metric is not None:
+            return {"score": float(metric(y, estimator.predict(X)))}
         score = self.scorer_(estimator, X) if y is None else self.scorer_(estimator, X, y)
         return {"score": float(score)}
 
@@ -276,6 +281,16 @@ class RandomizedSearchCV(_Searching, model_selection.RandomizedSearchCV):
 
     def _listed(self) -> Any:
         return model_selection.ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
+
+
+def _metric_of(scoring: Any, estimator: Any) -> Any:
+    """Return the score that takes predictions of Dask arrays where they lie, if it is the one that is asked for."""
+    if scoring is not None:
+        return {"accuracy": accuracy_score, "r2": r2_score}.get(scoring) if isinstance(scoring, str) else None
+    while hasattr(estimator, "steps"):
+        estimator = estimator.steps[-1][1]
+    own = getattr(type(estimator), "score", None)
+    return {ClassifierMixin.score: accuracy_score, RegressorMixin.score: r2_score}.get(own)
 
 
 def _part(estimator: Any, X: Any, y: Any, rows: np.ndarray, train: np.ndarray | None = None) -> tuple[Any, Any]:
