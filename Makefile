@@ -7,6 +7,7 @@ PYTHON ?= python3
 TESTS ?=
 JOBS ?= 2
 EXTRAS = tensorflow,samples,object-store,dev
+EXTRAS = tensorflow,samples,object-store,text,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-frameworks lint bench clean

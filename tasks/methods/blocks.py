@@ -316,7 +316,7 @@ def map_rows(
     X = check_dask_matrix(X)
     finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name, sparse=sparse)
     return X.map_blocks(
-        partial(_finish_and_apply, finish, function),
+        partial(_finish_and_apply, finish, function, np.empty((0,) if columns is None else (0, columns), dtype)),
         token=step_name(phase, name),
         dtype=dtype,
         meta=np.empty((0,) if columns is None else (0, 0), dtype),
@@ -325,9 +325,10 @@ def map_rows(
     )
 
 
-def _finish_and_apply(finish: Callable, function: Callable, block: np.ndarray) -> np.ndarray:
-    result: np.ndarray = function(finish(block))
-    return result
+def _finish_and_apply(finish: Callable, function: Callable, nothing: np.ndarray, block: np.ndarray) -> np.ndarray:
+    rows = finish(block)
+    # Estimators refuse a block without rows; filters leave such blocks.
+    return function(rows) if rows.shape[0] else nothing
 
 
 def _view_rows(X: np.ndarray) -> int:

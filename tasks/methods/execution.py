@@ -40,9 +40,9 @@ class Piece:
 
     graph: dict[Any, Any]
     key: Any
-    finish: Callable[[Any], np.ndarray]
+    finish: Callable[[Any], Any]
 
-    def read(self) -> np.ndarray:
+    def read(self) -> Any:
         return self.finish(dask.get(self.graph, self.key))
 
     def __dask_tokenize__(self) -> Any:
@@ -56,7 +56,7 @@ class Node:
 
     graph: dict[Any, Any]
     key: Any
-    finish: Callable[[Any], np.ndarray]
+    finish: Callable[[Any], Any]
 
 
 class Engine(Protocol):

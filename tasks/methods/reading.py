@@ -42,7 +42,7 @@ def finish_block(block: Any, columns: int, dtype: np.dtype, name: str, sparse: b
     return block
 
 
-def sources_of(array: Any, finish: Callable[[Any], np.ndarray]) -> list[Any]:
+def sources_of(array: Any, finish: Callable[[Any], Any]) -> list[Any]:
     """Say for each row block how a task gets it.
 
     A block that shares no work with others becomes a `Piece`: the task that needs it makes it by itself, so that it

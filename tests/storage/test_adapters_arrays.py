@@ -167,3 +167,17 @@ def test_to_xarray__a_missing_shard_is_not_zeros(image_build, commit):
     assert not data.xarray().images[8:16].values.any(), "what Zarr makes of it"
     with pytest.raises(storage.StorageError, match="missing shard 1"):
         to_xarray(data).images.values  # noqa: B018
+
+
+def test_to_dask__texts_become_rows_of_words(builds_at, commit, tmp_path):
+    from sklearn.feature_extraction import text
+
+    from tasks.methods.text.vectorizers import TfidfVectorizer
+
+    texts = [f"text number {i} of {i % 5} é" for i in range(30)]
+    dataset = commit(builds_at["texts"](tmp_path / "texts", texts, 8))
+    expected = text.TfidfVectorizer(token_pattern=r"\w+").fit_transform(list(dataset.read(0, 30)))
+    for given in (dataset, tmp_path / "texts", to_dask(dataset)["values"]):
+        found = TfidfVectorizer(token_pattern=r"\w+").fit_transform(given)
+        assert found.chunks[0] == to_dask(dataset)["labels"].chunks[0]
+        np.testing.assert_allclose(found.compute(scheduler="threads").toarray(), expected.toarray(), rtol=1e-13)

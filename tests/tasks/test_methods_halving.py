@@ -220,7 +220,7 @@ def test_halving__on_a_cluster():
 
     lazy = da.from_array(X, (300, 64))
     plain = hyperband(max_resources=4, factor=2).fit(lazy, Y)
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
         same(hyperband(max_resources=4, factor=2).fit(lazy, Y), plain)
 
 
