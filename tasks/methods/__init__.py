@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
     from tasks.methods.spectral import SpectralClustering
+    from tasks.methods.selection.halving import HalvingSearchCV, HyperbandSearchCV
+    from tasks.methods.selection.search import GridSearchCV, RandomizedSearchCV
     from tasks.methods.svm import LinearSVC
+    from tasks.methods.text.vectorizers import CountVectorizer, HashingVectorizer, TfidfVectorizer
 
 __all__ = [
     "DBSCAN",
@@ -35,8 +38,13 @@ __all__ = [
     "PCA",
     "SVC",
     "BernoulliNB",
+    "CountVectorizer",
     "GaussianMixture",
     "GaussianNB",
+    "GridSearchCV",
+    "HalvingSearchCV",
+    "HashingVectorizer",
+    "HyperbandSearchCV",
     "IncrementalPCA",
     "KMeans",
     "KNeighborsClassifier",
@@ -51,17 +59,24 @@ __all__ = [
     "MultinomialNB",
     "Nystroem",
     "RBFSampler",
+    "RandomizedSearchCV",
     "Ridge",
     "SpectralClustering",
     "StandardScaler",
+    "TfidfVectorizer",
     "TruncatedSVD",
 ]
 
 _ROOMS = {
     "BernoulliNB": "bayes",
+    "CountVectorizer": "text.vectorizers",
     "DBSCAN": "density",
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
+    "GridSearchCV": "selection.search",
+    "HalvingSearchCV": "selection.halving",
+    "HashingVectorizer": "text.vectorizers",
+    "HyperbandSearchCV": "selection.halving",
     "IncrementalPCA": "incremental",
     "KMeans": "clusters",
     "KNeighborsClassifier": "neighbors",
@@ -78,10 +93,12 @@ _ROOMS = {
     "Nystroem": "kernel_svm.maps",
     "PCA": "decomposition",
     "RBFSampler": "kernel_svm.maps",
+    "RandomizedSearchCV": "selection.search",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
     "SpectralClustering": "spectral",
     "StandardScaler": "preprocessing",
+    "TfidfVectorizer": "text.vectorizers",
     "TruncatedSVD": "incremental",
 }
 
