@@ -1,0 +1,1 @@
+"""Clusters of clusters: agglomeration and the minimum spanning tree behind single linkage."""
