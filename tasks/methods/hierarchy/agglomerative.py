@@ -72,8 +72,8 @@ class AgglomerativeClustering(cluster.AgglomerativeClustering):
     columns costs an exact distance for each, about ten times as long. This process holds about 300 bytes per row for
     the order of merges.
 
-    Ward, average, complete: exactly, in one task that gets all rows and needs 8 n^2 bytes (800 MB for 10,000 rows: n^2/2
-    distances, and SciPy's working copy) and O(n^2 d) operations; it sends 24 n bytes. Approximately, some 20 passes of
+    Ward, average, complete: exactly, in one task that gets all rows and needs 8 n^2 bytes (800 MB for 10,000 rows: the
+    n^2/2 distances and SciPy's copy) and O(n^2 d) operations; it sends 24 n bytes. Approximately, some 20 passes of
     k-means, 2 n k d operations each for k micro-clusters; then some 24 k^2 bytes and O(k^2 d) operations in this
     process, and 16 bytes per row. The approximate distances of average and complete linkage are between means, and so
     smaller than the exact ones.
