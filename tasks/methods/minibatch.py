@@ -34,7 +34,8 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
     The steps are scikit-learn's. The batches differ: each epoch cuts the rows into runs of a sixteenth of
     `batch_size`, takes the runs in a random order, 256 at a time, and draws 16 batches from these without replacement.
     So each row is seen once per epoch, and neither the chunks nor the workers change the batches. Rows that are sorted
-    are mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are scikit-learn's own work.
+    are mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are
+    scikit-learn's own work.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
     A chain of tasks, each of 16 batches, which gets the k d numbers of the centres and 16 `batch_size` rows, and copies
     both; the rows of the next one are cut meanwhile. A batch costs 4 k d operations per row. Rows come to this process
     for the start only, twice `init_size`. Data that does not fit in the workers' memory is read by whole blocks,
-    nearly all of them for each task: then `KMeans`, with one reading per pass, is faster. One pass for labels and inertia.
+    nearly all of them for each task: then `KMeans`, with one reading per pass, is faster. One pass for labels and
+    inertia.
 
     References
     ----------
@@ -344,6 +346,6 @@ def _step(state: _State, rule: _Rule, batch: np.ndarray) -> _State:
     smoothed = inertia if state.smoothed is None else (1 - share) * state.smoothed + share * inertia
     stale = 0 if smoothed < state.least else state.stale + 1
     moved = float(((model.cluster_centers_ - before) ** 2).sum())
-    done = 0 < rule.tolerance and moved <= rule.tolerance
+    done = rule.tolerance > 0 and moved <= rule.tolerance
     done = done or (rule.patience is not None and stale >= rule.patience)
     return state._replace(smoothed=smoothed, least=min(smoothed, state.least), stale=stale, done=done)
