@@ -33,7 +33,7 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
 
     The steps are scikit-learn's. The batches differ: each epoch cuts the rows into runs of a sixteenth of
     `batch_size`, takes the runs in a random order, 256 at a time, and draws 16 batches from these without replacement.
-    So each row is seen once per epoch, and neither the chunks nor the workers change the batches. Rows that are sorted
+    So each row is drawn as often as any other, and neither the chunks nor the workers change the batches. Rows that are sorted
     are mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are
     scikit-learn's own work.
 
@@ -279,13 +279,18 @@ def _chain(rows: Blocks, start: _State, rule: _Rule, seed: int, epochs: int) -> 
 
 
 def _groups(count: int, size: int, seed: int, epochs: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield the runs of rows that each task takes; every epoch in an order of its own."""
+    """Yield the runs of rows that each task takes; every epoch in an order of its own, short ones several in a task."""
     length = -(-size // RUNS)
     runs = [(low, min(low + length, count)) for low in range(0, count, length)]
+    group: list[tuple[int, int]] = []
     for epoch in range(epochs):
-        order = np.random.default_rng([seed, 0, epoch]).permutation(len(runs)).tolist()
-        for first in range(0, len(runs), BATCHES * RUNS):
-            yield [runs[i] for i in order[first : first + BATCHES * RUNS]]
+        for i in np.random.default_rng([seed, 0, epoch]).permutation(len(runs)).tolist():
+            group.append(runs[i])
+            if len(group) == BATCHES * RUNS:
+                yield group
+                group = []
+    if group:
+        yield group
 
 
 def _pieces(spans: Sequence[tuple[int, int]], rows: Blocks) -> tuple[tuple, list[tuple]]:
