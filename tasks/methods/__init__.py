@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tasks.methods.clusters import KMeans
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
+    from tasks.methods.hierarchy.agglomerative import AgglomerativeClustering
     from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
     from tasks.methods.kernel_svm.maps import Nystroem, RBFSampler
     from tasks.methods.kernel_svm.svc import SVC
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.methods.logistic import LogisticRegression
     from tasks.methods.manifold.locally_linear import LocallyLinearEmbedding
     from tasks.methods.manifold.scaling import MDS
+    from tasks.methods.minibatch import MiniBatchKMeans
     from tasks.methods.mixture import GaussianMixture
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.preprocessing import StandardScaler
@@ -37,6 +39,7 @@ __all__ = [
     "MDS",
     "PCA",
     "SVC",
+    "AgglomerativeClustering",
     "BernoulliNB",
     "CountVectorizer",
     "GaussianMixture",
@@ -56,6 +59,7 @@ __all__ = [
     "LogisticRegression",
     "MaxAbsScaler",
     "MinMaxScaler",
+    "MiniBatchKMeans",
     "MultinomialNB",
     "Nystroem",
     "RBFSampler",
@@ -68,6 +72,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "AgglomerativeClustering": "hierarchy.agglomerative",
     "BernoulliNB": "bayes",
     "CountVectorizer": "text.vectorizers",
     "DBSCAN": "density",
@@ -89,6 +94,7 @@ _ROOMS = {
     "MDS": "manifold.scaling",
     "MaxAbsScaler": "scaling",
     "MinMaxScaler": "scaling",
+    "MiniBatchKMeans": "minibatch",
     "MultinomialNB": "bayes",
     "Nystroem": "kernel_svm.maps",
     "PCA": "decomposition",

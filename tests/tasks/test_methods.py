@@ -33,6 +33,10 @@ EVERY = [
     methods.LocallyLinearEmbedding(n_neighbors=3, n_components=1),
     methods.LocallyLinearEmbedding(n_neighbors=3, n_components=1, sample=8),
     methods.KMeans(),
+    methods.MiniBatchKMeans(),
+    methods.AgglomerativeClustering(),
+    methods.AgglomerativeClustering(linkage="single"),
+    methods.AgglomerativeClustering(exact_rows=5, n_micro_clusters=10, random_state=0),
     methods.GaussianMixture(),
     methods.DBSCAN(),
     methods.DBSCAN(eps="auto"),
@@ -64,6 +68,9 @@ ON_BLOCKS = [
     methods.MDS(n_landmarks=40, random_state=0),
     methods.LocallyLinearEmbedding(n_neighbors=3, sample=60, random_state=0),
     methods.KMeans(3, random_state=0),
+    methods.MiniBatchKMeans(3, random_state=0),
+    methods.AgglomerativeClustering(linkage="single"),
+    methods.AgglomerativeClustering(3, exact_rows=500, n_micro_clusters=50, random_state=0),
     methods.GaussianMixture(3, random_state=0, reg_covar=0.1),
     methods.DBSCAN(eps=20.0),
     methods.SpectralClustering(3, gamma=1e-3, sample=60, random_state=0),
@@ -94,6 +101,14 @@ LEFT_OUT = {
         "SVC()",
         "check_sample_weight_equivalence_on_sparse_data",
     ): "gamma='scale' sees no weights, as in scikit-learn",
+    (
+        "MiniBatchKMeans()",
+        "check_sample_weight_equivalence_on_dense_data",
+    ): "rows are drawn by weight, in place of repeated, as in scikit-learn",
+    (
+        "MiniBatchKMeans()",
+        "check_sample_weight_equivalence_on_sparse_data",
+    ): "rows are drawn by weight, in place of repeated, as in scikit-learn",
     ("Ridge()", "check_non_transformer_estimators_n_iter"): "the solver that scikit-learn chooses does not iterate",
 }
 

@@ -36,6 +36,8 @@ MAKERS = {
     "MDS": lambda: methods.MDS(n_landmarks=40, random_state=0),
     "LocallyLinearEmbedding": lambda: methods.LocallyLinearEmbedding(n_neighbors=15, sample=100, random_state=0),
     "KMeans": lambda: methods.KMeans(10, random_state=0),
+    "MiniBatchKMeans": lambda: methods.MiniBatchKMeans(10, random_state=0),
+    "AgglomerativeClustering": lambda: methods.AgglomerativeClustering(5, linkage="single"),
     "GaussianMixture": lambda: methods.GaussianMixture(3, covariance_type="diag", reg_covar=0.1, random_state=0),
     "DBSCAN": lambda: methods.DBSCAN(eps="auto"),
     "SpectralClustering": lambda: methods.SpectralClustering(3, gamma=1e-3, sample=60, random_state=0),
@@ -143,6 +145,8 @@ PHASES = {
     "MDS": "place",
     "LocallyLinearEmbedding": "place",
     "KMeans": "assign",
+    "MiniBatchKMeans": "update",
+    "AgglomerativeClustering": "span",
     "GaussianMixture": "step",
     "DBSCAN": "link",
     "SpectralClustering": "label",
@@ -200,6 +204,7 @@ def wait_until(condition, seconds=20):
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # of SVC the support vectors come here
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # support vectors are many
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # SVC brings its support vectors
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # it sends support vectors
 def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     sizes = []
     fetch = Scheduled.fetch
