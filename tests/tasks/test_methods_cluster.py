@@ -36,7 +36,7 @@ MAKERS = {
     "MDS": lambda: methods.MDS(n_landmarks=40, random_state=0),
     "LocallyLinearEmbedding": lambda: methods.LocallyLinearEmbedding(n_neighbors=15, sample=100, random_state=0),
     "KMeans": lambda: methods.KMeans(10, random_state=0),
-    "MiniBatchKMeans": lambda: methods.MiniBatchKMeans(10, random_state=0),
+    "MiniBatchKMeans": lambda: methods.MiniBatchKMeans(10, batch_size=20, random_state=0),
     "AgglomerativeClustering": lambda: methods.AgglomerativeClustering(5, linkage="single"),
     "GaussianMixture": lambda: methods.GaussianMixture(3, covariance_type="diag", reg_covar=0.1, random_state=0),
     "DBSCAN": lambda: methods.DBSCAN(eps="auto"),
