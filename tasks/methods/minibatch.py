@@ -33,8 +33,8 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
 
     The steps are scikit-learn's. The batches differ: each epoch cuts the rows into runs of a sixteenth of
     `batch_size`, takes the runs in a random order, 256 at a time, and draws 16 batches from these without replacement.
-    So each row is drawn as often as any other, and neither the chunks nor the workers change the batches. Sorted rows are
-    mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are
+    So each row is drawn as often as any other, and neither the chunks nor the workers change the batches. Sorted rows
+    are mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are
     scikit-learn's own work.
 
     Parameters
