@@ -75,6 +75,7 @@ class Engine(Protocol):
     def keep(self, handles: Sequence[Any]) -> None: ...
     def memory(self) -> int: ...
     def worker_memory(self) -> int: ...
+    def task_memory(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -109,6 +110,8 @@ class Serial:
 
     def worker_memory(self) -> int:
         return _memory_of_this_machine()
+    def task_memory(self) -> int:
+        return _free_memory_of_this_machine()
 
     def close(self) -> None:
         pass
@@ -205,12 +208,27 @@ class Scheduled:
         workers = self.client.scheduler_info()["workers"].values()
         able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
         return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
+            return _memory_of_this_machine()
+        return sum(self._worker_memory())
+
+    def task_memory(self) -> int:
+        """Bytes of the smallest worker in question: what a task can count on wherever it runs."""
+        if self.client is None:
+            return _free_memory_of_this_machine()
+        # Workers that are still to come are taken to be like this machine.
+        return min(self._worker_memory(), default=_memory_of_this_machine())
 
     def close(self) -> None:
         """Release every result that was not kept; tasks that nobody waits for any more are dropped by Dask."""
         for handle in list(self._owned):
             handle.release()
         self._owned.clear()
+
+    def _worker_memory(self) -> list[int]:
+        assert self.client is not None
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
+        return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
 
     def _run(self, graph: dict[Any, Any], keys: list) -> list:
         if self.client is None:
@@ -290,7 +308,7 @@ def scheduled_engine(collections: Iterable[Any] = ()) -> Scheduled:
     client = getattr(get, "__self__", None)
     if client is None or not hasattr(client, "scheduler_info"):
         return Scheduled(get)
-    workers = client.scheduler_info()["workers"].values()
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     declared = any("CPU" in worker["resources"] for worker in workers)
     return Scheduled(get, client, {"CPU": 1} if declared else None)
 
@@ -341,3 +359,7 @@ def _is_future(value: Any) -> bool:
 
 def _memory_of_this_machine() -> int:
     return int(psutil.virtual_memory().total)
+
+
+def _free_memory_of_this_machine() -> int:
+    return int(psutil.virtual_memory().available)

@@ -92,10 +92,13 @@ def test_fit__does_not_depend_on_threads():
     np.testing.assert_array_equal(one.predict_proba(DIGITS[0]), two.predict_proba(DIGITS[0]))
 
 
-def test_fit__refuses_data_too_large_for_a_task(monkeypatch):
-    monkeypatch.setattr("tasks.methods.trees.forest.LOCAL_BYTES", 1000)
-    with pytest.raises(NotImplementedError, match="take fewer rows or columns"):
-        estimators.DecisionTreeClassifier().fit(*DIGITS)
+@pytest.mark.parametrize("chunks", [None, (301, 17)])
+def test_fit__refuses_bins_that_no_worker_can_hold(monkeypatch, chunks):
+    monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 1e-9)
+    X, y = DIGITS
+    data = X if chunks is None else da.from_array(X, chunks)
+    with pytest.raises(MemoryError, match=r"1,797 rows x 64 columns: 0\.1 MB .* fit on fewer rows"):
+        estimators.DecisionTreeClassifier().fit(data, y)
 
 
 @pytest.mark.parametrize(

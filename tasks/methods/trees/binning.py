@@ -59,23 +59,31 @@ def find_bins(rows: Blocks) -> Bins:
 
 
 def bin_block(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the bin of each value, uint8 of the block's shape; bins are returned as they are."""
-    return block if block.dtype == np.uint8 else _binned(block, edges)
+    """Return the bin of each value, uint8 of the block's shape."""
+    bins: np.ndarray = _binned(block, edges)
+    return bins
 
 
 def distinct_values(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values of each column, sorted, (d, 256), and how many; 257 stands for more than 256."""
+    """Return the distinct values of each column, sorted, (d, up to 256), and how many; 257 stands for more than 256."""
     values = np.zeros((block.shape[1], BINS), block.dtype)
     counts = np.zeros(block.shape[1], np.int64)
     _note_all(block, values, counts)
-    return values, counts
+    return _trimmed(values, counts)
 
 
 def merge_distinct(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values of both."""
-    values, counts = a[0].copy(), a[1].copy()
+    values, counts = np.zeros((len(a[0]), BINS), a[0].dtype), a[1].copy()
+    values[:, : a[0].shape[1]] = a[0]
     _note_found(b[0], b[1], values, counts)
-    return values, counts
+    return _trimmed(values, counts)
+
+
+def _trimmed(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out what no column needs, since this travels; of columns with more than 256 values none are needed."""
+    width = max(counts[counts <= BINS], default=0)
+    return values[:, :width].copy(), counts
 
 
 def _sample(rows: Blocks) -> np.ndarray:
@@ -141,7 +149,8 @@ def _note_found(found: np.ndarray, numbers: np.ndarray, values: np.ndarray, coun
     for j in range(len(values)):
         if numbers[j] > BINS:
             counts[j] = numbers[j]
-        for k in range(min(numbers[j], BINS)):
+            continue
+        for k in range(numbers[j]):
             if counts[j] > BINS:
                 break
             counts[j] = _note(found[j, k], values[j], counts[j])

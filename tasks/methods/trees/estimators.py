@@ -16,7 +16,7 @@ from tasks.methods.blocks import collect, is_dask, map_rows, open_blocks
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
 from tasks.methods.trees.binning import find_bins
 from tasks.methods.trees.fitted import Tree, fitted_tree, mean_value
-from tasks.methods.trees.forest import Binned, grow_trees
+from tasks.methods.trees.forest import check_room, grow_trees
 from tasks.methods.trees.growth import Plan
 from tasks.methods.trees.parameters import criterion_number, least_decrease, limits_of, whole_number, width_of
 from tasks.methods.trees.targets import Targets, class_targets, number_targets
@@ -51,6 +51,9 @@ class _Trees(BaseEstimator):
         ------
         ValueError
             If a parameter or the data is not usable.
+        MemoryError
+            If the bins, n d bytes, take more than a fifth of the memory of a worker; of NumPy arrays and on Dask's
+            local threads, of what is free on this machine.
         """
         criterion = criterion_number(self.criterion, isinstance(self, ClassifierMixin))
         count, jobs, bootstrap = self._of_forest()
@@ -79,8 +82,9 @@ class _Trees(BaseEstimator):
             int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)),
         )
         with open_blocks(X, name=type(self).__name__, passes=3) as blocks:
+            check_room(blocks)
             bins = find_bins(blocks)
-            grown = grow_trees(Binned(blocks, bins, targets), plan, count, jobs)
+            grown = grow_trees(blocks, bins, targets, plan, count, jobs)
         self._trees = [fitted_tree(tree, bins, targets, criterion) for tree in grown]
         return self
 
@@ -292,7 +296,8 @@ class DecisionTreeClassifier(_Single, _Classifies):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. Data whose bins (one byte per value) take more than 256 MB is refused.
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
@@ -320,7 +325,9 @@ class DecisionTreeClassifier(_Single, _Classifies):
     -----
     Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
     Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. Each row takes 12 bytes here for classes and 28 for numbers.
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 12 bytes here,
+    and up to 56 in each tree that a worker is growing.
 
     References
     ----------
@@ -358,7 +365,8 @@ class DecisionTreeRegressor(_Single, _Regresses):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. Data whose bins (one byte per value) take more than 256 MB is refused.
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
@@ -383,7 +391,9 @@ class DecisionTreeRegressor(_Single, _Regresses):
     -----
     Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
     Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. Each row takes 12 bytes here for classes and 28 for numbers.
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 28 bytes here,
+    and up to 104 in each tree that a worker is growing.
 
     References
     ----------
@@ -419,7 +429,8 @@ class RandomForestClassifier(_Forest, _Classifies):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. Data whose bins (one byte per value) take more than 256 MB is refused.
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
@@ -452,7 +463,9 @@ class RandomForestClassifier(_Forest, _Classifies):
     -----
     Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
     Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. Each row takes 12 bytes here for classes and 28 for numbers.
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 12 bytes here,
+    and up to 56 in each tree that a worker is growing.
 
     References
     ----------
@@ -496,7 +509,8 @@ class RandomForestRegressor(_Forest, _Regresses):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. Data whose bins (one byte per value) take more than 256 MB is refused.
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
@@ -526,7 +540,9 @@ class RandomForestRegressor(_Forest, _Regresses):
     -----
     Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
     Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. Each row takes 12 bytes here for classes and 28 for numbers.
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 28 bytes here,
+    and up to 104 in each tree that a worker is growing.
 
     References
     ----------

@@ -1,8 +1,4 @@
-"""All trees of a forest, from row blocks: the bins are brought together, and each tree is one task over them.
-
-Data whose bins take more than `LOCAL_BYTES` is refused so far: its large nodes are to be cut level by level, from
-histograms that the blocks add up.
-"""
+"""All trees of a forest, from row blocks: the bins are brought together, and each tree is one task over them."""
 
 from __future__ import annotations
 
@@ -18,28 +14,29 @@ from tasks.methods.trees.growth import Grown, Plan, grow
 from tasks.methods.trees.kernels import entropy_table, mix, poisson_counts
 from tasks.methods.trees.targets import Targets
 
-LOCAL_BYTES = 256 << 20
-"""Bins of the whole data that one task may hold."""
+MEMORY_FRACTION = 0.2
+"""Share of a worker's memory that the bins of all rows may take; beside them stand the blocks that they come from."""
 
 
-class Binned:
-    """The bins of all rows, and beside each block its targets."""
+def check_room(rows: Blocks) -> None:
+    """Refuse data whose bins one worker cannot hold, before it is read.
 
-    def __init__(self, rows: Blocks, bins: Bins, targets: Targets) -> None:
-        self.rows = rows
-        self.bins = bins
-        self.targets = targets
-        size = rows.shape[0] * rows.shape[1]
-        self.local = size <= LOCAL_BYTES
-        if self.local:
-            rows.sources = rows.map("bin", bin_block, shared=(bins.edges,))
+    Raises
+    ------
+    MemoryError
+        If a byte per value takes more than `MEMORY_FRACTION` of the smallest worker's memory, or of what is free on
+        this machine if the work is done here.
+    """
+    (n, d), limit = rows.shape, int(MEMORY_FRACTION * rows.engine.task_memory())
+    if n * d > limit:
+        raise MemoryError(
+            f"expected bins of at most {limit / 1e6:,.1f} MB ({MEMORY_FRACTION:.0%} of the memory of one worker), "
+            f"received {n:,} rows x {d:,} columns: {n * d / 1e6:,.1f} MB at one byte per value; fit on fewer rows "
+            "(train_test_split of tasks.methods.selection draws some) or columns, or give each worker more memory"
+        )
 
-    @property
-    def row_bytes(self) -> int:
-        return self.rows.shape[1]
 
-
-def grow_trees(binned: Binned, plan: Plan, count: int, jobs: int = 1) -> list[Grown]:
+def grow_trees(rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: int, jobs: int = 1) -> list[Grown]:
     """Grow the trees of a forest.
 
     Parameters
@@ -47,14 +44,9 @@ def grow_trees(binned: Binned, plan: Plan, count: int, jobs: int = 1) -> list[Gr
     jobs : int
         Threads for data in this process; elsewhere Dask decides.
     """
-    if not binned.local:
-        raise NotImplementedError(
-            f"expected data of at most {LOCAL_BYTES >> 20} MB as one byte per value, received "
-            f"{binned.rows.shape[0] * binned.row_bytes >> 20} MB; take fewer rows or columns"
-        )
-    rows, targets = binned.rows, binned.targets
     engine = rows.engine
-    (columns,) = engine.map(rows.named("gather"), stack_columns, [tuple(rows.sources)])
+    binned = rows.map("bin", bin_block, shared=(bins.edges,))
+    (columns,) = engine.map(rows.named("gather"), stack_columns, [tuple(binned)])
     if not engine.parallel:
         grow_one = partial(grow_whole, columns=columns, codes=targets.codes, amounts=targets.amounts, plan=plan)
         if jobs == 1 or count == 1:
