@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from tasks.methods.selection.search import GridSearchCV, RandomizedSearchCV
     from tasks.methods.svm import LinearSVC
     from tasks.methods.text.vectorizers import CountVectorizer, HashingVectorizer, TfidfVectorizer
+    from tasks.methods.trees.estimators import (
+        DecisionTreeClassifier,
+        DecisionTreeRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
 
 __all__ = [
     "DBSCAN",
@@ -42,6 +48,8 @@ __all__ = [
     "AgglomerativeClustering",
     "BernoulliNB",
     "CountVectorizer",
+    "DecisionTreeClassifier",
+    "DecisionTreeRegressor",
     "GaussianMixture",
     "GaussianNB",
     "GridSearchCV",
@@ -64,6 +72,8 @@ __all__ = [
     "Nystroem",
     "RBFSampler",
     "RandomizedSearchCV",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
     "Ridge",
     "SpectralClustering",
     "StandardScaler",
@@ -76,6 +86,8 @@ _ROOMS = {
     "BernoulliNB": "bayes",
     "CountVectorizer": "text.vectorizers",
     "DBSCAN": "density",
+    "DecisionTreeClassifier": "trees.estimators",
+    "DecisionTreeRegressor": "trees.estimators",
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
     "GridSearchCV": "selection.search",
@@ -100,6 +112,8 @@ _ROOMS = {
     "PCA": "decomposition",
     "RBFSampler": "kernel_svm.maps",
     "RandomizedSearchCV": "selection.search",
+    "RandomForestClassifier": "trees.estimators",
+    "RandomForestRegressor": "trees.estimators",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
     "SpectralClustering": "spectral",

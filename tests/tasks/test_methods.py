@@ -58,6 +58,12 @@ EVERY = [
     methods.SVC(gamma="auto", tol=1e-8),
     methods.Nystroem(n_components=2, random_state=0),
     methods.RBFSampler(random_state=0),
+    methods.DecisionTreeClassifier(),
+    methods.DecisionTreeRegressor(),
+    methods.RandomForestClassifier(5),
+    methods.RandomForestClassifier(5, bootstrap=False),
+    methods.RandomForestRegressor(5),
+    methods.RandomForestRegressor(5, bootstrap=False),
 ]
 ON_BLOCKS = [
     methods.KNeighborsClassifier(3),
@@ -88,6 +94,10 @@ ON_BLOCKS = [
     methods.SVC(C=0.1),
     methods.Nystroem(gamma=1e-3, n_components=2, random_state=0),
     methods.RBFSampler(gamma="scale", random_state=0),
+    methods.DecisionTreeClassifier(),
+    methods.DecisionTreeRegressor(),
+    methods.RandomForestClassifier(5, random_state=0),
+    methods.RandomForestRegressor(5, random_state=0),
 ]
 
 
@@ -109,6 +119,13 @@ LEFT_OUT = {
         "MiniBatchKMeans()",
         "check_sample_weight_equivalence_on_sparse_data",
     ): "rows are drawn by weight, in place of repeated, as in scikit-learn",
+    **{
+        (f"RandomForest{kind}(n_estimators=5)", f"check_sample_weight_equivalence_on_{data}_data"): (
+            "a bootstrap draws by row number: a row that stands twice is drawn twice, one of weight 2 once"
+        )
+        for kind in ("Classifier", "Regressor")
+        for data in ("dense", "sparse")
+    },
     ("Ridge()", "check_non_transformer_estimators_n_iter"): "the solver that scikit-learn chooses does not iterate",
 }
 

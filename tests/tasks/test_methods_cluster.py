@@ -55,6 +55,10 @@ MAKERS = {
     "SVC": lambda: methods.SVC(tol=1e-4),
     "Nystroem": lambda: methods.Nystroem(gamma=1e-3, n_components=50, random_state=0),
     "RBFSampler": lambda: methods.RBFSampler(gamma="scale", n_components=50, random_state=0),
+    "DecisionTreeClassifier": lambda: methods.DecisionTreeClassifier(max_depth=6, random_state=0),
+    "DecisionTreeRegressor": lambda: methods.DecisionTreeRegressor(max_depth=6, random_state=0),
+    "RandomForestClassifier": lambda: methods.RandomForestClassifier(4, max_depth=6, random_state=0),
+    "RandomForestRegressor": lambda: methods.RandomForestRegressor(4, max_depth=6, random_state=0),
 }
 
 
@@ -164,6 +168,10 @@ PHASES = {
     "SVC": "solve",
     "Nystroem": "sample",
     "RBFSampler": "moments",
+    "DecisionTreeClassifier": "gather",
+    "DecisionTreeRegressor": "bin",
+    "RandomForestClassifier": "grow",
+    "RandomForestRegressor": "grow",
 }
 
 
