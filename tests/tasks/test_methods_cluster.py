@@ -16,6 +16,7 @@ from dask.utils import key_split
 from distributed import Client, Scheduler, SpecCluster, Worker
 from distributed.diagnostics.plugin import SchedulerPlugin
 from sklearn import preprocessing, svm
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
@@ -222,6 +223,33 @@ def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     wide = np.tile(X, (1, 8))  # wide enough for sums and labels to be small beside it
     MAKERS[name]().fit(da.from_array(wide, (200, wide.shape[1])), Y)
     assert 0 < max(sizes) < wide.nbytes / 4
+
+
+class Killer(SchedulerPlugin):
+    """Takes a worker away, with all that it holds, when the first task of a phase is done there."""
+
+    def __init__(self, scheduler, phase):
+        self.scheduler, self.phase, self.struck = scheduler, phase, None
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        if self.struck is None and finish == "memory" and key_split(key).endswith(f".{self.phase}"):
+            self.struck = kwargs["worker"]
+            self.scheduler.loop.add_callback(
+                self.scheduler.remove_worker, self.struck, close=True, stimulus_id="a kill", expected=False
+            )
+
+
+@pytest.mark.parametrize("phase", ["bin", "gather", "grow"])
+def test_trees__a_worker_that_dies_costs_only_its_blocks(phase):
+    method = methods.RandomForestClassifier(6, max_depth=4, random_state=0)
+    expected = clone(method).fit(X, Y).predict_proba(X)
+    with running(a=spec(CPU=1), b=spec(CPU=1)) as (client, cluster), client.as_current():
+        killer = Killer(cluster.scheduler, phase)
+        cluster.scheduler.add_plugin(killer, name="killer")
+        found = method.fit(da.from_array(X, (200, 40)), Y).predict_proba(X)
+        assert killer.struck
+        assert killer.struck not in cluster.scheduler.workers, "no worker died"
+    np.testing.assert_array_equal(found, expected)
 
 
 def measured(values, sizes):
