@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         RandomForestClassifier,
         RandomForestRegressor,
     )
+    from tasks.methods.trees.forest_estimators import RandomForestClassifier, RandomForestRegressor
+    from tasks.methods.trees.single_estimators import DecisionTreeClassifier, DecisionTreeRegressor
 
 __all__ = [
     "DBSCAN",
@@ -86,8 +88,8 @@ _ROOMS = {
     "BernoulliNB": "bayes",
     "CountVectorizer": "text.vectorizers",
     "DBSCAN": "density",
-    "DecisionTreeClassifier": "trees.estimators",
-    "DecisionTreeRegressor": "trees.estimators",
+    "DecisionTreeClassifier": "trees.single_estimators",
+    "DecisionTreeRegressor": "trees.single_estimators",
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
     "GridSearchCV": "selection.search",
@@ -114,6 +116,8 @@ _ROOMS = {
     "RandomizedSearchCV": "selection.search",
     "RandomForestClassifier": "trees.estimators",
     "RandomForestRegressor": "trees.estimators",
+    "RandomForestClassifier": "trees.forest_estimators",
+    "RandomForestRegressor": "trees.forest_estimators",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
     "SpectralClustering": "spectral",

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from tasks.methods.blocks import Blocks
-from tasks.methods.trees.kernels import BINS
+from tasks.methods.trees.kernels import BINS, read_only
 
 SAMPLE_ROWS = 100_000
 """Rows that quantiles are taken from, at most."""
@@ -60,7 +60,7 @@ def find_bins(rows: Blocks) -> Bins:
 
 def bin_block(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the bin of each value, uint8 of the block's shape."""
-    bins: np.ndarray = _binned(block, edges)
+    bins: np.ndarray = _binned(read_only(block), read_only(edges))
     return bins
 
 
@@ -68,7 +68,7 @@ def distinct_values(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values of each column, sorted, (d, up to 256), and how many; 257 stands for more than 256."""
     values = np.zeros((block.shape[1], BINS), block.dtype)
     counts = np.zeros(block.shape[1], np.int64)
-    _note_all(block, values, counts)
+    _note_all(read_only(block), values, counts)
     return _trimmed(values, counts)
 
 
@@ -76,7 +76,7 @@ def merge_distinct(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.nda
     """Return the distinct values of both."""
     values, counts = np.zeros((len(a[0]), BINS), a[0].dtype), a[1].copy()
     values[:, : a[0].shape[1]] = a[0]
-    _note_found(b[0], b[1], values, counts)
+    _note_found(read_only(b[0]), read_only(b[1]), values, counts)
     return _trimmed(values, counts)
 
 

@@ -10,7 +10,7 @@ from numba import njit
 
 from tasks.methods.trees.binning import Bins
 from tasks.methods.trees.growth import Grown
-from tasks.methods.trees.kernels import leaves_of
+from tasks.methods.trees.kernels import leaves_of, read_only
 from tasks.methods.trees.targets import Targets
 
 
@@ -60,11 +60,11 @@ class Tree:
 
     def apply(self, block: np.ndarray) -> np.ndarray:
         """Return the leaf of each row, int64."""
-        return leaves_of(block, self.feature, self.threshold, self.children).astype(np.int64)
+        return leaves_of(read_only(block), self.feature, self.threshold, self.children).astype(np.int64)
 
     def predict(self, block: np.ndarray) -> np.ndarray:
         """Return the value of each row's leaf."""
-        found: np.ndarray = self.value[leaves_of(block, self.feature, self.threshold, self.children)]
+        found: np.ndarray = self.value[leaves_of(read_only(block), self.feature, self.threshold, self.children)]
         return found
 
     def importances(self, columns: int) -> np.ndarray:
@@ -114,7 +114,7 @@ def _preorder(children: np.ndarray) -> np.ndarray:
 
 def mean_value(block: np.ndarray, trees: Sequence[Tree]) -> np.ndarray:
     """Return the mean of the trees' predictions, float64 (m, classes) or (m, 1); always added in the same order."""
-    total = np.zeros((len(block), trees[0].value.shape[1]))
+    block, total = read_only(block), np.zeros((len(block), trees[0].value.shape[1]))
     for tree in trees:
         _add_values(block, tree.feature, tree.threshold, tree.children, tree.value, total)
     total /= len(trees)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tasks.methods.blocks import Blocks
+from tasks.methods.execution import Engine
 from tasks.methods.trees.binning import Bins, bin_block
-from tasks.methods.trees.growth import Grown, Plan, grow
+from tasks.methods.trees.growth import Grown, Members, Plan, grow
 from tasks.methods.trees.kernels import entropy_table, mix, poisson_counts
 from tasks.methods.trees.targets import Targets
 
@@ -18,7 +19,7 @@ MEMORY_FRACTION = 0.2
 """Share of a worker's memory that the bins of all rows may take; beside them stand the blocks that they come from."""
 
 
-def check_room(rows: Blocks) -> None:
+def check_room(shape: tuple[int, int], engine: Engine) -> None:
     """Refuse data whose bins one worker cannot hold, before it is read.
 
     Raises
@@ -27,7 +28,7 @@ def check_room(rows: Blocks) -> None:
         If a byte per value takes more than `MEMORY_FRACTION` of the smallest worker's memory, or of what is free on
         this machine if the work is done here.
     """
-    (n, d), limit = rows.shape, int(MEMORY_FRACTION * rows.engine.task_memory())
+    (n, d), limit = shape, int(MEMORY_FRACTION * engine.task_memory())
     if n * d > limit:
         raise MemoryError(
             f"expected bins of at most {limit / 1e6:,.1f} MB ({MEMORY_FRACTION:.0%} of the memory of one worker), "
@@ -68,24 +69,8 @@ def grow_below(
     columns: np.ndarray, rows: np.ndarray, codes: np.ndarray, amounts: np.ndarray, key: Any, depth: int, plan: Plan
 ) -> Grown:
     """Grow what hangs below a node with these rows."""
-    return Grown(
-        *grow(
-            columns,
-            rows.astype(np.int64),
-            codes,
-            np.ascontiguousarray(amounts),
-            np.uint64(key),
-            depth,
-            plan.width,
-            plan.limits,
-            plan.least_gain,
-            plan.criterion,
-            plan.channels,
-            plan.tolerance,
-            plan.square,
-            logarithms(),
-        )
-    )
+    members = Members(rows.astype(np.int64), codes, np.ascontiguousarray(amounts))
+    return grow(columns, members, key, depth, plan, logarithms())
 
 
 def drawn_amounts(tree: int, amounts: np.ndarray, start: int, plan: Plan) -> np.ndarray:

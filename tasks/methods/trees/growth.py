@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tasks.methods.trees.kernels import BINS, SQUARED, child_key, draw, is_leaf, scan, score
+from tasks.methods.trees.kernels import BINS, SQUARED, child_key, draw, is_leaf, read_only, scan, score
 
 
 class Plan(NamedTuple):
@@ -48,187 +48,241 @@ class Grown(NamedTuple):
     """float64: what the cut raised the score by."""
 
 
-@njit(nogil=True, cache=True)
-def _best_cut(
-    columns: np.ndarray,
-    rows: np.ndarray,
-    codes: np.ndarray,
-    amounts: np.ndarray,
-    sums: np.ndarray,
-    key: Any,
-    width: int,
-    limits: np.ndarray,
-    criterion: int,
-    table: np.ndarray,
-    order: np.ndarray,
-    histogram: np.ndarray,
-    work: np.ndarray,
-) -> tuple[float, int, int, int]:
-    """Return score, column, last bin of the left and first of the right of a node's best cut; its sums in work[2]."""
-    best: float = -np.inf
-    feature: Any = -1
-    last: Any = -1
-    first: Any = -1
-    count, channels = len(columns), len(sums)
-    drawn = width < count
-    if drawn:
-        for j in range(count):
-            order[j] = j
-    found = False
-    for j in range(count):
-        if j >= width and found:
-            break
-        if drawn:
-            draw(order, j, key)
-        column = columns[order[j]]
-        low: Any = BINS
-        high: Any = -1
-        for i in range(len(rows)):
-            b = np.int64(column[rows[i]])
-            low, high = min(low, b), max(high, b)
-            if criterion == SQUARED:
-                histogram[b, 0] += amounts[i, 0]
-                histogram[b, 1] += amounts[i, 1]
-                histogram[b, 2] += amounts[i, 2]
-            else:
-                histogram[b, codes[i]] += amounts[i, 0]
-            histogram[b, channels - 1] += 1
-        if low < high:
-            found = True
-            new, left, right = scan(
-                histogram, low, high, sums, limits, criterion, table, best, work[0], work[1], work[2]
-            )
-            if left >= 0:
-                best, feature, last, first = new, order[j], left, right
-        for k in range(low, high + 1):
-            if histogram[k, channels - 1]:
-                histogram[k] = 0
-    return best, feature, last, first
+class Rules(NamedTuple):
+    """What compiled code needs of a `Plan`."""
+
+    criterion: int
+    channels: int
+    width: int
+    limits: np.ndarray
+    least_gain: float
+    tolerance: float
+    square: float
+    table: np.ndarray
+    """float64: c log2 c."""
 
 
-@njit(nogil=True, cache=True)
-def _part(
-    column: np.ndarray,
-    last: int,
-    rows: np.ndarray,
-    codes: np.ndarray,
-    amounts: np.ndarray,
-    spare: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> int:
-    """Bring the rows of the left side to the front; return how many they are. The order is kept, for the caches."""
-    left, right = 0, 0
-    for i in range(len(rows)):
-        if column[rows[i]] <= last:
-            rows[left], codes[left], amounts[left] = rows[i], codes[i], amounts[i]
-            left += 1
-        else:
-            spare[0][right], spare[1][right], spare[2][right] = rows[i], codes[i], amounts[i]
-            right += 1
-    rows[left:], codes[left:], amounts[left:] = spare[0][:right], spare[1][:right], spare[2][:right]
-    return left
+class Members(NamedTuple):
+    """Rows of a tree; those of a node stand together. Reordered in place."""
+
+    rows: np.ndarray
+    """int64 (m,): positions in the columns."""
+    codes: np.ndarray
+    """int32 (m,): classes."""
+    amounts: np.ndarray
+    """int64 (m, 1 or 3): weights, none of them 0, or the channels of squared errors."""
 
 
-@njit(nogil=True, cache=True)
-def grow(
-    columns: np.ndarray,
-    rows: np.ndarray,
-    codes: np.ndarray,
-    amounts: np.ndarray,
-    key: Any,
-    depth: Any,
-    width: int,
-    limits: np.ndarray,
-    least_gain: float,
-    criterion: int,
-    channels: int,
-    tolerance: float,
-    square: float,
-    table: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+class Scratch(NamedTuple):
+    """Room that the cuts of a tree share."""
+
+    order: np.ndarray
+    """int64 (d,): the columns, shuffled."""
+    histogram: np.ndarray
+    """int64 (bins, channels + 1); zeros between columns."""
+    left: np.ndarray
+    right: np.ndarray
+    kept: np.ndarray
+    """int64 (channels + 1,): sums of the left side of the best cut."""
+
+
+# Entries of a node while its tree grows, in one table of int64; then follow its sums.
+_FEATURE, _LAST, _FIRST, _LEFT, _RIGHT, _START, _STOP, _LEVEL, _KEY, _NEXT, _SUMS = range(11)
+
+
+def grow(columns: np.ndarray, members: Members, key: Any, depth: int, plan: Plan, table: np.ndarray) -> Grown:
     """Grow a tree from the rows of one node.
 
     Parameters
     ----------
     columns : ndarray, uint8 (d, n)
         Bins.
-    rows : ndarray, int32 (m,)
-        Positions of the node's rows in `columns`; reordered in place, like the two that follow.
-    codes : ndarray, int32 (m,)
-        Classes.
-    amounts : ndarray, int64 (m, 1 or 3)
-        Weights, none of them 0, or the channels of squared errors.
+    members : Members
+        The node's rows; reordered.
     key : int
         Of the node: its random numbers come from it.
     depth : int
         Of the node.
-
-    Returns
-    -------
-    tuple
-        The fields of `Grown`.
+    table : ndarray
+        See `entropy_table`.
     """
-    room = 64
-    feature, last, first = np.full(room, -1, np.int32), np.zeros(room, np.int16), np.zeros(room, np.int16)
-    children, gains = np.full((room, 2), -1, np.int32), np.zeros(room)
-    sums = np.zeros((room, channels + 1), np.int64)
-    for i in range(len(rows)):
-        if criterion == SQUARED:
-            for k in range(3):
-                sums[0, k] += amounts[i, k]
-        else:
-            sums[0, codes[i]] += amounts[i, 0]
-    sums[0, channels] = len(rows)
-    order = np.arange(len(columns)).astype(np.int64)
-    histogram, work = np.zeros((BINS, channels + 1), np.int64), np.zeros((3, channels + 1), np.int64)
-    spare = (np.empty_like(rows), np.empty_like(codes), np.empty_like(amounts))
-    nodes = 1
-    waiting = [(np.int64(0), np.int64(0), np.int64(len(rows)), np.int64(depth), np.uint64(key))]
-    while len(waiting):
-        node, start, stop, level, name = waiting.pop()
-        if is_leaf(sums[node], level, limits, criterion, tolerance, square):
-            continue
-        best, column, left_bin, right_bin = _best_cut(
-            columns,
-            rows[start:stop],
-            codes[start:stop],
-            amounts[start:stop],
-            sums[node],
-            name,
-            width,
-            limits,
-            criterion,
-            table,
-            order,
-            histogram,
-            work,
-        )
-        if column < 0:
-            continue
-        gain = best - score(sums[node], criterion, table)
-        if gain < least_gain:
-            continue
-        if nodes + 2 > room:
-            room *= 2
-            feature, last, first = _longer(feature, room), _longer(last, room), _longer(first, room)
-            gains, sums, children = _longer(gains, room), _longer(sums, room), _longer(children, room)
-        middle = start + _part(
-            columns[column], left_bin, rows[start:stop], codes[start:stop], amounts[start:stop], spare
-        )
-        feature[node], last[node], first[node], gains[node] = column, left_bin, right_bin, gain
-        children[node, 0], children[node, 1] = nodes, nodes + 1
-        sums[nodes] = work[2]
-        sums[nodes + 1] = sums[node] - work[2]
-        for child in (nodes, nodes + 1):
-            feature[child] = -1
-            children[child] = -1
-        waiting.append((np.int64(nodes + 1), middle, stop, level + 1, child_key(name, True)))
-        waiting.append((np.int64(nodes), start, middle, level + 1, child_key(name, False)))
-        nodes += 2
-    return feature[:nodes], last[:nodes], first[:nodes], children[:nodes], sums[:nodes], gains[:nodes]
+    rules = Rules(
+        plan.criterion,
+        plan.channels,
+        plan.width,
+        plan.limits,
+        plan.least_gain,
+        plan.tolerance,
+        plan.square,
+        table,
+    )
+    entries = plan.channels + 1
+    scratch = Scratch(
+        np.arange(len(columns)), np.zeros((BINS, entries), np.int64), *[np.zeros(entries, np.int64) for _ in range(3)]
+    )
+    spare = Members(*map(np.empty_like, members))
+    nodes, gains = _grow(read_only(columns), members, spare, np.uint64(key), depth, rules, scratch)
+    return Grown(
+        nodes[:, _FEATURE].astype(np.int32),
+        nodes[:, _LAST].astype(np.int16),
+        nodes[:, _FIRST].astype(np.int16),
+        nodes[:, _LEFT : _RIGHT + 1].astype(np.int32),
+        nodes[:, _SUMS:].copy(),
+        gains.copy(),
+    )
 
 
 @njit(nogil=True, cache=True)
-def _longer(values: np.ndarray, room: int) -> np.ndarray:
-    longer = np.zeros((room, *values.shape[1:]), values.dtype)
-    longer[: len(values)] = values
-    return longer
+def _grow(
+    columns: np.ndarray, members: Members, spare: Members, key: Any, depth: int, rules: Rules, scratch: Scratch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes' table and gains."""
+    room, count, entries = 64, 1, rules.channels + 1
+    nodes, gains = np.zeros((room, _SUMS + entries), np.int64), np.zeros(room)
+    _sum_up(members, rules.criterion, nodes[0, _SUMS:])
+    _wait(nodes[0], 0, len(members.rows), depth, key, -1)
+    waiting = 0
+    while waiting >= 0:
+        at = waiting
+        waiting = nodes[at, _NEXT]
+        sums, level = nodes[at, _SUMS:], nodes[at, _LEVEL]
+        if is_leaf(sums, level, rules.limits, rules.criterion, rules.tolerance, rules.square):
+            continue
+        start, stop, name = nodes[at, _START], nodes[at, _STOP], np.uint64(nodes[at, _KEY])
+        best, column, last, first = _best_cut(columns, members, start, stop, sums, name, rules, scratch)
+        gain = best - score(sums, rules.criterion, rules.table) if column >= 0 else -np.inf
+        if column < 0 or gain < rules.least_gain:
+            continue
+        middle = _part(columns[column], last, members, start, stop, spare)
+        if count + 2 > room:
+            nodes, gains = _longer(nodes, gains)
+            room = len(gains)
+        nodes[at, _FEATURE], nodes[at, _LAST], nodes[at, _FIRST], gains[at] = column, last, first, gain
+        nodes[at, _LEFT], nodes[at, _RIGHT] = count, count + 1
+        for k in range(entries):
+            nodes[count, _SUMS + k] = scratch.kept[k]
+            nodes[count + 1, _SUMS + k] = nodes[at, _SUMS + k] - scratch.kept[k]
+        # The left side comes next.
+        _wait(nodes[count + 1], middle, stop, level + 1, child_key(name, True), waiting)
+        _wait(nodes[count], start, middle, level + 1, child_key(name, False), count + 1)
+        waiting = count
+        count += 2
+    return nodes[:count], gains[:count]
+
+
+@njit(nogil=True, cache=True)
+def _wait(node: np.ndarray, start: int, stop: int, level: int, key: Any, following: int) -> None:
+    """Fill in a node that is a leaf unless it is cut later."""
+    node[_FEATURE] = node[_LEFT] = node[_RIGHT] = -1
+    node[_START], node[_STOP], node[_LEVEL], node[_NEXT] = start, stop, level, following
+    node[_KEY] = np.int64(key)  # the same 64 bits
+
+
+@njit(nogil=True, cache=True)
+def _sum_up(members: Members, criterion: int, sums: np.ndarray) -> None:
+    for i in range(len(members.rows)):
+        _count_in(sums, members, i, criterion)
+
+
+@njit(nogil=True, cache=True)
+def _count_in(sums: np.ndarray, members: Members, i: int, criterion: int) -> None:
+    if criterion == SQUARED:
+        for k in range(3):
+            sums[k] += members.amounts[i, k]
+    else:
+        sums[members.codes[i]] += members.amounts[i, 0]
+    sums[len(sums) - 1] += 1
+
+
+@njit(nogil=True, cache=True)
+def _best_cut(
+    columns: np.ndarray,
+    members: Members,
+    start: int,
+    stop: int,
+    sums: np.ndarray,
+    key: Any,
+    rules: Rules,
+    scratch: Scratch,
+) -> tuple[float, int, int, int]:
+    """Return score, column, last bin of the left and first of the right of a node's best cut, -1 if there is none."""
+    best: float = -np.inf
+    feature: Any = -1
+    last: Any = -1
+    first: Any = -1
+    count, entries = len(columns), len(sums)
+    order, histogram, rows = scratch.order, scratch.histogram, members.rows
+    drawn = rules.width < count
+    if drawn:
+        for j in range(count):
+            order[j] = j
+    found = False
+    for j in range(count):
+        if j >= rules.width and found:
+            break
+        if drawn:
+            draw(order, j, key)
+        column = columns[order[j]]
+        low: Any = BINS
+        high: Any = -1
+        for i in range(start, stop):
+            b = np.int64(column[rows[i]])
+            low, high = min(low, b), max(high, b)
+            _count_in(histogram[b], members, i, rules.criterion)
+        if low < high:
+            found = True
+            new, left, right = scan(
+                histogram,
+                low,
+                high,
+                sums,
+                rules.limits,
+                rules.criterion,
+                rules.table,
+                best,
+                scratch.left,
+                scratch.right,
+                scratch.kept,
+            )
+            if left >= 0:
+                best, feature, last, first = new, order[j], left, right
+        for used in range(low, high + 1):
+            if histogram[used, entries - 1]:
+                for k in range(entries):
+                    histogram[used, k] = 0
+    return best, feature, last, first
+
+
+@njit(nogil=True, cache=True)
+def _part(column: np.ndarray, last: int, members: Members, start: int, stop: int, spare: Members) -> int:
+    """Bring the rows of the left side to the front; return where they end. The order is kept, for the caches."""
+    left: Any = start
+    right = 0
+    for i in range(start, stop):
+        if column[members.rows[i]] <= last:
+            _move(members, i, members, left)
+            left += 1
+        else:
+            _move(members, i, spare, right)
+            right += 1
+    for i in range(right):
+        _move(spare, i, members, left + i)
+    return left
+
+
+@njit(nogil=True, cache=True)
+def _move(source: Members, i: int, target: Members, j: int) -> None:
+    target.rows[j], target.codes[j] = source.rows[i], source.codes[i]
+    for k in range(source.amounts.shape[1]):
+        target.amounts[j, k] = source.amounts[i, k]
+
+
+@njit(nogil=True, cache=True)
+def _longer(nodes: np.ndarray, gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both with twice the room."""
+    more, gained = np.zeros((2 * len(nodes), nodes.shape[1]), np.int64), np.zeros(2 * len(gains))
+    for i in range(len(nodes)):
+        gained[i] = gains[i]
+        for k in range(nodes.shape[1]):
+            more[i, k] = nodes[i, k]
+    return more, gained

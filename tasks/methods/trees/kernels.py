@@ -3,10 +3,13 @@
 All sums are of whole numbers (int64), so that they are exact in whatever order blocks and threads add them. A
 histogram has a row for each bin, a column for each channel, and a last column that counts rows. Channels are the
 classes, each holding its weight; or, for squared errors, the weight w, w y and w y^2.
+
+Entries are copied in loops: numba takes seconds to compile an assignment to a slice.
 """
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -71,13 +74,9 @@ def draw(order: np.ndarray, position: int, key: Any) -> None:
     order[position], order[other] = order[other], order[position]
 
 
-@njit(nogil=True, cache=True)
 def entropy_table() -> np.ndarray:
     """Return c log2 c for the whole numbers below `TABLE`."""
-    table = np.zeros(TABLE)
-    for c in range(1, TABLE):
-        table[c] = c * np.log2(np.float64(c))
-    return table
+    return np.array([0.0, *(c * log2(c) for c in range(1, TABLE))])
 
 
 @njit(nogil=True, cache=True)
@@ -102,7 +101,12 @@ def score(sums: np.ndarray, criterion: int, table: np.ndarray) -> float:
 @njit(nogil=True, cache=True)
 def weight_of(sums: np.ndarray, criterion: int) -> int:
     """Return the weight of rows with these sums."""
-    return sums[0] if criterion == SQUARED else sums[:-1].sum()
+    if criterion == SQUARED:
+        return int(sums[0])
+    weight = 0
+    for k in range(len(sums) - 1):
+        weight += sums[k]
+    return weight
 
 
 @njit(nogil=True, cache=True)
@@ -176,7 +180,8 @@ def scan(
         The last bin with rows on the left, and the first on the right; -1 if no cut surpasses `best`.
     """
     channels = len(sums)
-    left[:] = 0
+    for k in range(channels):
+        left[k] = 0
     last, first, previous = -1, -1, -1
     for b in range(low, high + 1):
         if histogram[b, channels - 1] == 0:
@@ -192,11 +197,19 @@ def scan(
                 found = score(left, criterion, table) + score(right, criterion, table)
             if found > best:
                 best, last, first = found, previous, b
-                kept[:] = left
+                for k in range(channels):
+                    kept[k] = left[k]
         for k in range(channels):
             left[k] += histogram[b, k]
         previous = b
     return best, last, first
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    """Return a view that is not writable: numba compiles a function once for those, and once more for writable ones."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(nogil=True, cache=True)
@@ -212,44 +225,3 @@ def leaves_of(block: np.ndarray, feature: np.ndarray, threshold: np.ndarray, chi
             node = children[node, 0 if block[i, feature[node]] <= threshold[node] else 1]
         nodes[i] = node
     return nodes
-
-
-@njit(nogil=True, cache=True)
-def add_histograms(
-    block: np.ndarray,
-    slots: np.ndarray,
-    codes: np.ndarray,
-    amounts: np.ndarray,
-    features: np.ndarray,
-    histograms: np.ndarray,
-) -> None:
-    """Add rows to the histograms of their slots.
-
-    Parameters
-    ----------
-    block : ndarray, uint8 (m, d)
-        Bins.
-    slots : ndarray, int32 (m,)
-        Where each row counts; negative for nowhere.
-    codes : ndarray, int32 (m,)
-        Classes; not looked at for squared errors.
-    amounts : ndarray, int64 (m, 1 or 3)
-        Weights, or the three channels of squared errors.
-    features : ndarray, int32 (slots, f)
-        Columns that matter to each slot.
-    histograms : ndarray, int64 (slots, f, bins, channels + 1)
-        Added to.
-    """
-    last = histograms.shape[3] - 1
-    for i in range(len(block)):
-        slot = slots[i]
-        if slot < 0 or amounts[i, 0] == 0:
-            continue
-        for j in range(features.shape[1]):
-            cell = histograms[slot, j, block[i, features[slot, j]]]
-            if amounts.shape[1] == 1:
-                cell[codes[i]] += amounts[i, 0]
-            else:
-                for k in range(3):
-                    cell[k] += amounts[i, k]
-            cell[last] += 1

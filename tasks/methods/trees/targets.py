@@ -53,6 +53,16 @@ class Targets(NamedTuple):
         variance = float(self.amounts[:, 2].sum()) / total
         return variance * max(PURE, len(self.codes) * 2.0 ** (2 - ROOM))
 
+    def total(self) -> np.ndarray:
+        """Return the sums of all rows, as those of one node, int64 (1, channels + 1)."""
+        sums = np.zeros((1, self.channels + 1), np.int64)
+        if self.classes:
+            np.add.at(sums[0], self.codes, self.amounts[:, 0])
+        else:
+            sums[0, :3] = self.amounts.sum(axis=0)
+        sums[0, -1] = np.count_nonzero(self.amounts[:, 0])
+        return sums
+
     def weights(self, sums: np.ndarray) -> np.ndarray:
         """Return the weight of each node."""
         whole = sums[:, :-1].sum(axis=1) if self.classes else sums[:, 0]

@@ -1,0 +1,194 @@
+"""Random forests over row blocks, by histograms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.utils.validation import check_is_fitted
+
+from tasks.methods.trees.fitted import Tree
+from tasks.methods.trees.learning import Classifies, Regresses, Trees
+from tasks.methods.trees.parameters import whole_number
+
+
+class _Forest(Trees):
+    """Many trees, each of its own draw of rows and, at every node, of columns."""
+
+    n_estimators: int
+    bootstrap: bool
+    n_jobs: int | None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_trees")
+
+    @property
+    def trees_(self) -> list[Tree]:
+        """The trees."""
+        check_is_fitted(self)
+        return self._trees
+
+    def apply(self, X: Any) -> Any:
+        """Return the node of each row's leaf in each tree, int64 (m, trees); of a Dask array lazily."""
+        return self._apply(X)
+
+    def _of_forest(self) -> tuple[int, int, bool]:
+        if not isinstance(self.bootstrap, bool | np.bool_):
+            raise ValueError(f"expected bootstrap as True or False, received {self.bootstrap!r}")
+        return whole_number("n_estimators", self.n_estimators, 1), effective_n_jobs(self.n_jobs), bool(self.bootstrap)
+
+
+class RandomForestClassifier(_Forest, Classifies):
+    """A random forest of classes, grown on columns cut into at most 256 bins.
+
+    Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
+    sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
+    Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+
+    Parameters
+    ----------
+    n_estimators : int, default 100
+    criterion : {"gini", "entropy", "log_loss"}, default "gini"
+    max_depth : int, optional
+    min_samples_split, min_samples_leaf : int or float
+        Rows to cut a node, and of each side; a float is a share of all rows.
+    min_weight_fraction_leaf : float, default 0.0
+        Share of the weight of all rows, before any are drawn, that each side must have.
+    max_features : "sqrt", "log2", int, float or None
+        Columns that are drawn at every node. As in scikit-learn, drawing goes on until one is not constant there.
+    random_state : int, RandomState or None
+    min_impurity_decrease : float, default 0.0
+    class_weight : dict, "balanced" or None
+    bootstrap : bool, default True
+        Draw each row a Poisson number of times (mean 1), by seed, tree and row number; not n rows with replacement.
+    n_jobs : int or None
+        Threads for NumPy input; for Dask arrays Dask decides.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    n_classes_ : int
+    trees_ : list of Tree
+    feature_importances_ : ndarray, float64 (d,)
+    n_features_in_ : int
+
+    Notes
+    -----
+    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
+    Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 12 bytes here,
+    and up to 56 in each tree that a worker is growing.
+
+    References
+    ----------
+    L. Breiman et al. (1984). Classification and Regression Trees. L. Breiman (2001). Random forests. Machine Learning
+    45, 5-32.
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "gini",
+        max_depth: int | None = None,
+        min_samples_split: int | float = 2,
+        min_samples_leaf: int | float = 1,
+        min_weight_fraction_leaf: float = 0.0,
+        max_features: Any = "sqrt",
+        min_impurity_decrease: float = 0.0,
+        bootstrap: bool = True,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        class_weight: Any = None,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
+        self.max_features = max_features
+        self.min_impurity_decrease = min_impurity_decrease
+        self.bootstrap = bootstrap
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.class_weight = class_weight
+
+
+class RandomForestRegressor(_Forest, Regresses):
+    """A random forest of numbers, grown on columns cut into at most 256 bins.
+
+    Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
+    sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
+    Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
+    scikit-learn draws.
+    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+
+    Parameters
+    ----------
+    n_estimators : int, default 100
+    criterion : {"squared_error"}
+    max_depth : int, optional
+    min_samples_split, min_samples_leaf : int or float
+        Rows to cut a node, and of each side; a float is a share of all rows.
+    min_weight_fraction_leaf : float, default 0.0
+        Share of the weight of all rows, before any are drawn, that each side must have.
+    max_features : "sqrt", "log2", int, float or None
+        Columns that are drawn at every node. As in scikit-learn, drawing goes on until one is not constant there.
+    random_state : int, RandomState or None
+    min_impurity_decrease : float, default 0.0
+    bootstrap : bool, default True
+        Draw each row a Poisson number of times (mean 1), by seed, tree and row number; not n rows with replacement.
+    n_jobs : int or None
+        Threads for NumPy input; for Dask arrays Dask decides.
+
+    Attributes
+    ----------
+    trees_ : list of Tree
+    feature_importances_ : ndarray, float64 (d,)
+    n_features_in_ : int
+
+    Notes
+    -----
+    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
+    Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
+    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
+    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 28 bytes here,
+    and up to 104 in each tree that a worker is growing.
+
+    References
+    ----------
+    L. Breiman et al. (1984). Classification and Regression Trees. L. Breiman (2001). Random forests. Machine Learning
+    45, 5-32.
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        *,
+        criterion: str = "squared_error",
+        max_depth: int | None = None,
+        min_samples_split: int | float = 2,
+        min_samples_leaf: int | float = 1,
+        min_weight_fraction_leaf: float = 0.0,
+        max_features: Any = 1.0,
+        min_impurity_decrease: float = 0.0,
+        bootstrap: bool = True,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
+        self.max_features = max_features
+        self.min_impurity_decrease = min_impurity_decrease
+        self.bootstrap = bootstrap
+        self.n_jobs = n_jobs
+        self.random_state = random_state
