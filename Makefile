@@ -6,7 +6,6 @@
 PYTHON ?= python3
 TESTS ?=
 JOBS ?= 2
-EXTRAS = tensorflow,samples,object-store,dev
 EXTRAS = tensorflow,samples,object-store,text,dev
 
 .DEFAULT_GOAL := help

@@ -28,17 +28,11 @@ if TYPE_CHECKING:
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from tasks.methods.preprocessing import StandardScaler
     from tasks.methods.scaling import MaxAbsScaler, MinMaxScaler
-    from tasks.methods.spectral import SpectralClustering
     from tasks.methods.selection.halving import HalvingSearchCV, HyperbandSearchCV
     from tasks.methods.selection.search import GridSearchCV, RandomizedSearchCV
+    from tasks.methods.spectral import SpectralClustering
     from tasks.methods.svm import LinearSVC
     from tasks.methods.text.vectorizers import CountVectorizer, HashingVectorizer, TfidfVectorizer
-    from tasks.methods.trees.estimators import (
-        DecisionTreeClassifier,
-        DecisionTreeRegressor,
-        RandomForestClassifier,
-        RandomForestRegressor,
-    )
     from tasks.methods.trees.forest_estimators import RandomForestClassifier, RandomForestRegressor
     from tasks.methods.trees.single_estimators import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -73,9 +67,9 @@ __all__ = [
     "MultinomialNB",
     "Nystroem",
     "RBFSampler",
-    "RandomizedSearchCV",
     "RandomForestClassifier",
     "RandomForestRegressor",
+    "RandomizedSearchCV",
     "Ridge",
     "SpectralClustering",
     "StandardScaler",
@@ -113,11 +107,9 @@ _ROOMS = {
     "Nystroem": "kernel_svm.maps",
     "PCA": "decomposition",
     "RBFSampler": "kernel_svm.maps",
-    "RandomizedSearchCV": "selection.search",
-    "RandomForestClassifier": "trees.estimators",
-    "RandomForestRegressor": "trees.estimators",
     "RandomForestClassifier": "trees.forest_estimators",
     "RandomForestRegressor": "trees.forest_estimators",
+    "RandomizedSearchCV": "selection.search",
     "Ridge": "linear",
     "SVC": "kernel_svm.svc",
     "SpectralClustering": "spectral",

@@ -74,7 +74,6 @@ class Engine(Protocol):
     def fetch(self, handles: Sequence[Any]) -> list: ...
     def keep(self, handles: Sequence[Any]) -> None: ...
     def memory(self) -> int: ...
-    def worker_memory(self) -> int: ...
     def task_memory(self) -> int: ...
     def close(self) -> None: ...
 
@@ -110,6 +109,7 @@ class Serial:
 
     def worker_memory(self) -> int:
         return _memory_of_this_machine()
+
     def task_memory(self) -> int:
         return _free_memory_of_this_machine()
 
@@ -196,19 +196,6 @@ class Scheduled:
 
     def memory(self) -> int:
         """Bytes that the workers in question may use together."""
-        return sum(self._limits())
-
-    def worker_memory(self) -> int:
-        """Bytes that the smallest of these workers may use."""
-        return min(self._limits(), default=0)
-
-    def _limits(self) -> list[int]:
-        if self.client is None:
-            return [_memory_of_this_machine()]
-        workers = self.client.scheduler_info()["workers"].values()
-        able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
-        return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
-            return _memory_of_this_machine()
         return sum(self._worker_memory())
 
     def task_memory(self) -> int:
@@ -225,7 +212,8 @@ class Scheduled:
         self._owned.clear()
 
     def _worker_memory(self) -> list[int]:
-        assert self.client is not None
+        if self.client is None:
+            return [_memory_of_this_machine()]
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
         return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]

@@ -169,7 +169,7 @@ class SVC(ClassifierMixin, BaseEstimator):
             self._gamma_value = self._find_gamma(X.shape[1], total_variance(moments) if moments else 0.0)
             settings = Settings(self._kernel(), float(self.tol), int(self.cache_size * 1e6), int(self.max_iter))
             if is_dask(X):
-                settings = settings._replace(room=WORKER_FRACTION * rows.engine.worker_memory())
+                settings = settings._replace(room=WORKER_FRACTION * rows.engine.task_memory())
                 solved = solve_on_blocks(rows, used, bounds, settings, int(CACHE_FRACTION * rows.engine.memory()))
             else:
                 solved = solve_here(X, used, bounds, settings)
