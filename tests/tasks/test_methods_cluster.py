@@ -225,6 +225,19 @@ def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     assert 0 < max(sizes) < wide.nbytes / 4
 
 
+def test_task_memory__of_the_smallest_worker_in_question():
+    small, large = spec(CPU=1), spec(CPU=1)
+    large["options"]["memory_limit"] = "3GB"
+    other = spec(GPU=1)
+    other["options"]["memory_limit"] = "1GB"
+    with running(a=large, b=small, c=other) as (client, _), client.as_current():
+        engine = scheduled_engine()
+        assert engine.task_memory() == 2_000_000_000
+        assert engine.memory() == 5_000_000_000
+        with pytest.raises(MemoryError, match=r"at most 400\.0 MB .* 1,000,001 rows x 400 columns: 400\.0 MB"):
+            methods.DecisionTreeClassifier().fit(da.zeros((1_000_001, 400)), np.zeros(1_000_001))
+
+
 class Killer(SchedulerPlugin):
     """Takes a worker away, with all that it holds, when the first task of a phase is done there."""
 

@@ -41,8 +41,7 @@ class DecisionTreeClassifier(_Single, Classifies):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws.
-    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+    scikit-learn draws. The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
@@ -110,8 +109,7 @@ class DecisionTreeRegressor(_Single, Regresses):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws.
-    The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+    scikit-learn draws. The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
 
     Parameters
     ----------
