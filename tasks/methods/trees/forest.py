@@ -31,9 +31,10 @@ def check_room(shape: tuple[int, int], engine: Engine) -> None:
     (n, d), limit = shape, int(MEMORY_FRACTION * engine.task_memory())
     if n * d > limit:
         raise MemoryError(
-            f"expected bins of at most {limit / 1e6:,.1f} MB ({MEMORY_FRACTION:.0%} of what one worker has, or of what is "
-            f"free here without a cluster), received {n:,} rows x {d:,} columns: {n * d / 1e6:,.1f} MB at one byte per value; fit on fewer rows "
-            "(train_test_split of tasks.methods.selection draws some) or columns, or give each worker more memory"
+            f"expected bins of at most {limit / 1e6:,.1f} MB ({MEMORY_FRACTION:.0%} of what one worker has, or of what "
+            f"is free here without a cluster), received {n:,} rows x {d:,} columns: {n * d / 1e6:,.1f} MB at one byte "
+            "per value; fit on fewer rows (train_test_split of tasks.methods.selection draws some) or columns, or give "
+            "each worker more memory"
         )
 
 
