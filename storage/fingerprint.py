@@ -170,6 +170,7 @@ def code_version(value: Any) -> str:
         # Classes of other libraries only where the object itself is of that library.
         if ancestor.__module__.partition(".")[0] in {kind.__module__.partition(".")[0], "tasks", "storage"}:
             codes.append(_class_code(ancestor))
+    codes = list(dict.fromkeys(codes))  # classes of one folder have the folder's
     return codes[0] if len(codes) == 1 else digest(codes)[:16]
 
 

@@ -25,6 +25,17 @@ hypothesis.settings.load_profile("duskflow")
 if hasattr(traceback, "_extract_caret_anchors_from_line_segment"):
     traceback._extract_caret_anchors_from_line_segment = lambda segment: None
 
+
+@pytest.fixture(autouse=True)
+def no_lost_client() -> None:
+    """A client that lost its cluster in another file's test tries again for 30 s, and is Dask's default until then."""
+    from distributed import client
+
+    for one in list(client._global_clients.values()):
+        if one.status != "running":
+            client._del_global_client(one)
+
+
 PROGRAMS = {"slurm": ("sbatch", "slurmctld", "munged"), "browser": ("chromium|chromium-browser|google-chrome",)}
 
 

@@ -210,9 +210,6 @@ def wait_until(condition, seconds=20):
     assert condition()
 
 
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # of SVC the support vectors come here
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # support vectors are many
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # SVC brings its support vectors
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - SQUARE - {"SVC"}))  # it sends support vectors
 def test_methods__data_is_never_gathered(cluster, log, name, monkeypatch):
     sizes = []
