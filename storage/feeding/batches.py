@@ -84,7 +84,7 @@ def batches(
     depth : int, optional
         Batches that are made ahead by threads, no more than an epoch has or memory allows; by default some 8 MiB of
         them, but of small plain batches none: gathering one takes less time than waking a thread. Beside a GPU that
-        takes a batch in a millisecond, 32 hide it.
+        takes a batch in a millisecond, 32 take off a part of the waiting.
     memory : int or str, optional
         Bytes that may be held: samples, batches made ahead, shards that are being read; order and columns come on top,
         see `Batches.memory`. A split that fits is read once and kept. By default samples may take an eighth of the
