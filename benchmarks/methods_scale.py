@@ -45,8 +45,19 @@ FITS: list[tuple[str, dict[str, Any], int]] = [
     ("LogisticRegression", {"max_iter": 10}, ROWS),
     ("LinearSVC", {"C": 1e-6, "tol": 0.1}, ROWS),
     ("KNeighborsClassifier", {"n_neighbors": 5}, ROWS),
+    ("KNeighborsRegressor", {"n_neighbors": 5}, ROWS),
+    ("Nystroem", {"n_components": 300, "gamma": 0.0102, "random_state": 0}, ROWS),
+    ("MiniBatchKMeans", {"n_clusters": 10, "random_state": 0}, ROWS),
+    ("DecisionTreeClassifier", {"random_state": 0}, ROWS),
+    ("DecisionTreeRegressor", {"max_depth": 12, "random_state": 0}, ROWS),
+    ("RandomForestClassifier", {"n_estimators": 5, "random_state": 0}, ROWS),
+    ("RandomForestRegressor", {"n_estimators": 5, "max_features": "sqrt", "random_state": 0}, ROWS),
+    ("AgglomerativeClustering", {"n_clusters": 10}, ROWS),
     ("SVC", {"C": 1.0}, FEW),
     ("DBSCAN", {"eps": 6.0}, FEW),
+    ("LocallyLinearEmbedding", {"n_neighbors": 10, "random_state": 0}, FEW),
+    ("AgglomerativeClustering", {"n_clusters": 10, "linkage": "single"}, FEW),
+    ("SpectralClustering", {"n_clusters": 10, "random_state": 0}, FEW),
 ]
 
 
@@ -143,7 +154,7 @@ def one(place: Path, y: np.ndarray, name: str, options: dict[str, Any], rows: in
         with Workers(pids) as workers:
             begun = time.perf_counter()
             model = getattr(methods, name)(**options).fit(X, y[:rows])
-            if name == "KNeighborsClassifier":
+            if name.startswith("KNeighbors"):
                 model.predict(np.asarray(X[:1000]))
             seconds = time.perf_counter() - begun
         after = list(client.run(lambda: __import__("os").getpid()).values())

@@ -12,6 +12,8 @@ from sklearn import ensemble, tree
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from tasks import methods
+from tasks.methods.trees import levels
+from tasks.methods.trees.levels import row_bytes
 
 DIGITS = load_digits(return_X_y=True)
 DATA = {"digits": DIGITS, "wine": load_wine(return_X_y=True), "cancer": load_breast_cancer(return_X_y=True)}
@@ -111,13 +113,51 @@ def test_fit__does_not_depend_on_threads():
     np.testing.assert_array_equal(one.predict_proba(DIGITS[0]), two.predict_proba(DIGITS[0]))
 
 
+BY_LEVELS = [
+    methods.DecisionTreeClassifier(),
+    methods.DecisionTreeClassifier(criterion="entropy", max_features="sqrt", class_weight="balanced"),
+    methods.DecisionTreeRegressor(min_samples_leaf=3, min_impurity_decrease=1e-4),
+    methods.RandomForestClassifier(3),
+    methods.RandomForestRegressor(3, max_features=0.3),
+]
+
+
+@pytest.mark.parametrize("method", BY_LEVELS, ids=str)
 @pytest.mark.parametrize("chunks", [None, (301, 17)])
-def test_fit__refuses_bins_that_no_worker_can_hold(monkeypatch, chunks):
-    monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 1e-9)
+@pytest.mark.parametrize(("rows", "histograms"), [(300, 1000), (50, 70), (0, 3)])
+def test_fit__by_levels_as_in_one_piece(monkeypatch, method, chunks, rows, histograms):
+    """Nodes of so many rows grow in one piece; a pass has room for so many histograms."""
     X, y = DIGITS
-    data = X if chunks is None else da.from_array(X, chunks)
-    with pytest.raises(MemoryError, match=r"1,797 rows x 64 columns: 0\.1 MB .* fit on fewer rows"):
-        methods.DecisionTreeClassifier().fit(data, y)
+    X = X + (np.arange(len(X)) % 400)[:, None] * (np.arange(64) == 5)  # a column of more than 256 values
+    weights = np.random.default_rng(1).random(len(X))
+    method = method.set_params(random_state=3)
+    whole = method.fit(X, y, weights)._trees
+    memory, channels = 1e9, getattr(method, "n_classes_", 3) + 1
+    for engine in ("Serial", "Scheduled"):
+        for word in ("memory", "task_memory"):
+            monkeypatch.setattr(f"tasks.methods.execution.{engine}.{word}", lambda self: memory)
+    monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 1e-9)
+    monkeypatch.setattr("tasks.methods.trees.levels.NODE_FRACTION", rows * row_bytes(64) / memory)
+    monkeypatch.setattr("tasks.methods.trees.levels.EXTRACT_FRACTION", 2 * rows * row_bytes(64) / memory)
+    monkeypatch.setattr("tasks.methods.trees.levels.HISTOGRAM_FRACTION", histograms * 256 * channels * 8 / memory)
+    monkeypatch.setattr("tasks.methods.trees.levels.BINS_FRACTION", 0 if rows == 50 else 1)
+    passes = []
+    monkeypatch.setattr("tasks.methods.trees.levels.histograms", counted(levels.histograms, passes))
+    by_levels = method.fit(X if chunks is None else da.from_array(X, chunks), y, weights)._trees
+    assert max(passes) <= histograms
+    assert len(passes) > 3
+    for one, other in zip(whole, by_levels, strict=True):
+        for name in vars(one):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def counted(function, sizes):
+    def call(*arguments):
+        found = function(*arguments)
+        sizes.append(len(found))
+        return found
+
+    return call
 
 
 @pytest.mark.parametrize(

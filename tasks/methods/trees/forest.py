@@ -1,41 +1,24 @@
-"""All trees of a forest, from row blocks: the bins are brought together, and each tree is one task over them."""
+"""All trees of a forest, from row blocks: the bins are brought together, and each tree is one task over them.
+
+Where a worker has no room for that they grow by `levels`.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from tasks.methods.blocks import Blocks
-from tasks.methods.execution import Engine
 from tasks.methods.trees.binning import Bins, bin_block
-from tasks.methods.trees.growth import Grown, Members, Plan, grow
-from tasks.methods.trees.kernels import entropy_table, mix, poisson_counts
+from tasks.methods.trees.bootstrap import drawn_amounts, root_key
+from tasks.methods.trees.growth import Grown, Plan, grow_below, stack_columns
+from tasks.methods.trees.levels import grow_by_levels, row_bytes
 from tasks.methods.trees.targets import Targets
 
 MEMORY_FRACTION = 0.2
-"""Share of a worker's memory that the bins of all rows may take; beside them stand the blocks that they come from."""
-
-
-def check_room(shape: tuple[int, int], engine: Engine) -> None:
-    """Refuse data whose bins one worker cannot hold, before it is read.
-
-    Raises
-    ------
-    MemoryError
-        If a byte per value takes more than `MEMORY_FRACTION` of the smallest worker's memory, or of what is free on
-        this machine if the work is done here.
-    """
-    (n, d), limit = shape, int(MEMORY_FRACTION * engine.task_memory())
-    if n * d > limit:
-        raise MemoryError(
-            f"expected bins of at most {limit / 1e6:,.1f} MB ({MEMORY_FRACTION:.0%} of what one worker has, or of what "
-            f"is free here without a cluster), received {n:,} rows x {d:,} columns: {n * d / 1e6:,.1f} MB at one byte "
-            "per value; fit on fewer rows (train_test_split of tasks.methods.selection draws some) or columns, or give "
-            "each worker more memory"
-        )
+"""Share of the smallest worker's memory that all rows may take in one task; beyond it trees grow by levels."""
 
 
 def grow_trees(rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: int, jobs: int = 1) -> list[Grown]:
@@ -47,6 +30,8 @@ def grow_trees(rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: in
         Threads for data in this process; elsewhere Dask decides.
     """
     engine = rows.engine
+    if rows.shape[0] * row_bytes(rows.shape[1]) > MEMORY_FRACTION * engine.task_memory():
+        return grow_by_levels(rows, bins, targets, plan, count)
     binned = rows.map("bin", bin_block, shared=(bins.edges,))
     (columns,) = engine.map(rows.named("gather"), stack_columns, [tuple(binned)])
     if not engine.parallel:
@@ -64,41 +49,3 @@ def grow_whole(tree: int, columns: np.ndarray, codes: np.ndarray, amounts: np.nd
     amounts = drawn_amounts(tree, amounts, 0, plan)
     rows = np.flatnonzero(amounts[:, 0])
     return grow_below(columns, rows, codes[rows], amounts[rows], root_key(plan, tree), 0, plan)
-
-
-def grow_below(
-    columns: np.ndarray, rows: np.ndarray, codes: np.ndarray, amounts: np.ndarray, key: Any, depth: int, plan: Plan
-) -> Grown:
-    """Grow what hangs below a node with these rows."""
-    members = Members(rows.astype(np.int64), codes, np.ascontiguousarray(amounts))
-    return grow(columns, members, key, depth, plan, logarithms())
-
-
-def drawn_amounts(tree: int, amounts: np.ndarray, start: int, plan: Plan) -> np.ndarray:
-    """Return the amounts of rows from `start` on, times how often the tree's bootstrap draws them."""
-    if not plan.bootstrap:
-        return amounts
-    counts = poisson_counts(np.uint64(mix(root_key(plan, tree))), start, len(amounts))
-    return amounts * counts[:, None]
-
-
-def root_key(plan: Plan, tree: int) -> Any:
-    """Return the key of a tree's root."""
-    return np.uint64(mix(np.uint64(mix(np.uint64(plan.seed))) ^ np.uint64(tree)))
-
-
-def stack_columns(*blocks: np.ndarray) -> np.ndarray:
-    """Return the blocks as one array, column after column, uint8 (d, n)."""
-    columns = np.empty((blocks[0].shape[1], sum(map(len, blocks))), np.uint8)
-    at = 0
-    for block in blocks:
-        columns[:, at : at + len(block)] = block.T
-        at += len(block)
-    return columns
-
-
-@cache
-def logarithms() -> np.ndarray:
-    """Return the table of c log2 c, made once."""
-    table: np.ndarray = entropy_table()
-    return table

@@ -45,7 +45,7 @@ class RandomForestClassifier(_Forest, Classifies):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+    scikit-learn draws.
 
     Parameters
     ----------
@@ -76,11 +76,13 @@ class RandomForestClassifier(_Forest, Classifies):
 
     Notes
     -----
-    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
-    Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
-    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 12 bytes here,
-    and up to 56 in each tree that a worker is growing.
+    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins,
+    a byte per value. If n (d + 112) bytes are at most a fifth of the smallest worker's memory, the bins are brought
+    together in the workers that grow trees, a task per tree; while they are put in columns they are there twice. Else
+    trees grow by levels, to the same result: passes over the blocks sum up histograms of nodes with many rows (64 MB
+    at most in each message) until the rows of a node fit 8 % of a worker, which then grows what is below; rows on the
+    way take at most a fifth of the workers' memory, and a pass is made for each such share of every tree's rows. Each
+    row takes 12 bytes here.
 
     References
     ----------
@@ -124,7 +126,7 @@ class RandomForestRegressor(_Forest, Regresses):
     Exact for columns of at most 256 distinct values; others are cut by quantiles of a sample of 100,000 rows. All
     sums are of whole numbers, so the result does not depend on chunks, workers or threads, bit for bit, and NumPy and
     Dask arrays of the same values and dtype give the same. Between equal cuts the first that is tried wins, where
-    scikit-learn draws. The bins of all rows, n d bytes (a quarter of float32), must fit one worker: see Notes.
+    scikit-learn draws.
 
     Parameters
     ----------
@@ -152,11 +154,13 @@ class RandomForestRegressor(_Forest, Regresses):
 
     Notes
     -----
-    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins.
-    Then n d bytes of bins are brought together in the workers that grow trees, a task per tree; while they are put in
-    columns they are there twice. They may take a fifth of the memory of one worker (the smallest); beyond that `fit`
-    raises MemoryError before it reads: fit on fewer rows, or give workers more memory. Each row takes 28 bytes here,
-    and up to 104 in each tree that a worker is growing.
+    Three passes: distinct values (each task sends up to 256 d values), the sample (64 MB at most, here), and the bins,
+    a byte per value. If n (d + 112) bytes are at most a fifth of the smallest worker's memory, the bins are brought
+    together in the workers that grow trees, a task per tree; while they are put in columns they are there twice. Else
+    trees grow by levels, to the same result: passes over the blocks sum up histograms of nodes with many rows (64 MB
+    at most in each message) until the rows of a node fit 8 % of a worker, which then grows what is below; rows on the
+    way take at most a fifth of the workers' memory, and a pass is made for each such share of every tree's rows. Each
+    row takes 28 bytes here.
 
     References
     ----------

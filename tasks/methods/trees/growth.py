@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from tasks.methods.trees.kernels import BINS, SQUARED, child_key, draw, is_leaf, read_only, scan, score
+from tasks.methods.trees.kernels import BINS, SQUARED, child_key, draw, entropy_table, is_leaf, read_only, scan, score
 
 
 class Plan(NamedTuple):
@@ -90,6 +91,21 @@ class Scratch(NamedTuple):
 _FEATURE, _LAST, _FIRST, _LEFT, _RIGHT, _START, _STOP, _LEVEL, _KEY, _NEXT, _SUMS = range(11)
 
 
+def grow_below(
+    columns: np.ndarray, rows: np.ndarray, codes: np.ndarray, amounts: np.ndarray, key: Any, depth: int, plan: Plan
+) -> Grown:
+    """Grow what hangs below a node with these rows."""
+    members = Members(rows.astype(np.int64), codes, np.ascontiguousarray(amounts))
+    return grow(columns, members, key, depth, plan, logarithms())
+
+
+def sums_of(members: Members, plan: Plan) -> np.ndarray:
+    """Return the sums of a node, int64 (channels + 1,)."""
+    sums = np.zeros(plan.channels + 1, np.int64)
+    _sum_up(members, plan.criterion, sums)
+    return sums
+
+
 def grow(columns: np.ndarray, members: Members, key: Any, depth: int, plan: Plan, table: np.ndarray) -> Grown:
     """Grow a tree from the rows of one node.
 
@@ -130,6 +146,23 @@ def grow(columns: np.ndarray, members: Members, key: Any, depth: int, plan: Plan
         nodes[:, _SUMS:].copy(),
         gains.copy(),
     )
+
+
+def stack_columns(*blocks: np.ndarray) -> np.ndarray:
+    """Return the blocks as one array, column after column, uint8 (d, n)."""
+    columns = np.empty((blocks[0].shape[1], sum(map(len, blocks))), np.uint8)
+    at = 0
+    for block in blocks:
+        columns[:, at : at + len(block)] = block.T
+        at += len(block)
+    return columns
+
+
+@cache
+def logarithms() -> np.ndarray:
+    """Return the table of c log2 c, made once."""
+    table: np.ndarray = entropy_table()
+    return table
 
 
 @njit(nogil=True, cache=True)
@@ -181,11 +214,12 @@ def _wait(node: np.ndarray, start: int, stop: int, level: int, key: Any, followi
 @njit(nogil=True, cache=True)
 def _sum_up(members: Members, criterion: int, sums: np.ndarray) -> None:
     for i in range(len(members.rows)):
-        _count_in(sums, members, i, criterion)
+        count_in(sums, members, i, criterion)
 
 
 @njit(nogil=True, cache=True)
-def _count_in(sums: np.ndarray, members: Members, i: int, criterion: int) -> None:
+def count_in(sums: np.ndarray, members: Members, i: int, criterion: int) -> None:
+    """Add a row to sums."""
     if criterion == SQUARED:
         for k in range(3):
             sums[k] += members.amounts[i, k]
@@ -228,7 +262,7 @@ def _best_cut(
         for i in range(start, stop):
             b = np.int64(column[rows[i]])
             low, high = min(low, b), max(high, b)
-            _count_in(histogram[b], members, i, rules.criterion)
+            count_in(histogram[b], members, i, rules.criterion)
         if low < high:
             found = True
             new, left, right = scan(

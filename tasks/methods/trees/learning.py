@@ -11,11 +11,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from tasks.methods.blocks import collect, is_dask, map_rows, open_blocks
-from tasks.methods.execution import choose_engine
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
 from tasks.methods.trees.binning import find_bins
 from tasks.methods.trees.fitted import Tree, fitted_tree, mean_value
-from tasks.methods.trees.forest import check_room, grow_trees
+from tasks.methods.trees.forest import grow_trees
 from tasks.methods.trees.growth import Plan
 from tasks.methods.trees.parameters import criterion_number, least_decrease, limits_of, width_of
 from tasks.methods.trees.targets import Targets, class_targets, number_targets
@@ -51,16 +50,12 @@ class Trees(BaseEstimator):
         ------
         ValueError
             If a parameter or the data is not usable.
-        MemoryError
-            If the bins, n d bytes, take more than a fifth of the memory of a worker; of NumPy arrays and on Dask's
-            local threads, of what is free on this machine.
         """
         criterion = criterion_number(self.criterion, isinstance(self, ClassifierMixin))
         count, jobs, bootstrap = self._of_forest()
         decrease = least_decrease(self.min_impurity_decrease)
         X, targets = self._learn(X, y, sample_weight)
         plan = self._plan(X.shape, targets, criterion, decrease, bootstrap)
-        check_room(X.shape, choose_engine(X))
         with open_blocks(X, name=type(self).__name__, passes=3) as blocks:
             bins = find_bins(blocks)
             grown = grow_trees(blocks, bins, targets, plan, count, jobs)

@@ -1,0 +1,295 @@
+"""Trees from row blocks whose bins no worker can hold: from the top by histograms, below from the rows of a node.
+
+A pass over the blocks sums up the histograms of nodes with many rows, for all trees at once; here their cuts are
+chosen. A node whose rows fit a worker is brought together there and grown to its end. Sums are of whole numbers and
+the random numbers of a node come from its key, so the trees are those that one worker would grow from all rows, bit
+for bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tasks.methods.blocks import Blocks
+from tasks.methods.trees.binning import Bins, bin_block
+from tasks.methods.trees.bootstrap import drawn_amounts, root_key
+from tasks.methods.trees.growth import Grown, Members, Plan, logarithms, sums_of
+from tasks.methods.trees.kernels import BINS, child_key, draw, is_leaf, scan, score
+from tasks.methods.trees.passes import Top, Wanted, extract, grow_nodes, histograms, pick
+from tasks.methods.trees.targets import Targets
+
+NODE_FRACTION = 0.08
+"""Share of the smallest worker's memory that the rows of a node may take for it to be grown in one piece."""
+
+EXTRACT_FRACTION = 0.2
+"""Share of the memory of all workers that rows of nodes, taken out of their blocks, may fill."""
+
+BINS_FRACTION = 0.3
+"""Share of the memory of all workers up to which bins are kept; else every pass makes them again."""
+
+HISTOGRAM_FRACTION = 0.03
+"""Share of the smallest worker's memory that the histograms of a pass may take, at most `HISTOGRAM_BYTES`."""
+
+HISTOGRAM_BYTES = 64 << 20
+
+_ROW_BYTES = 112
+"""What a row of a node takes while it grows, beside its bins: number, class, amounts, each twice."""
+
+
+def row_bytes(columns: int) -> int:
+    """Return what a row takes in a task that grows a tree from it."""
+    return columns + _ROW_BYTES
+
+
+@dataclass(eq=False)
+class _Node:
+    """A node while its tree grows; a leaf unless it is cut."""
+
+    tree: int
+    place: int
+    sums: np.ndarray
+    key: Any
+    depth: int
+    # How far the columns of its cut have been looked at, and the best cut among them.
+    position: int = 0
+    found: bool = False
+    best: float = -np.inf
+    cut: tuple[int, int, int] = (-1, -1, -1)
+    kept: np.ndarray | None = None
+
+    @property
+    def rows(self) -> int:
+        return int(self.sums[-1])
+
+
+class _Tree:
+    """The nodes of a tree that has begun: a `Grown` that lengthens."""
+
+    def __init__(self) -> None:
+        self.feature: list[int] = []
+        self.last: list[int] = []
+        self.first: list[int] = []
+        self.children: list[tuple[int, int]] = []
+        self.sums: list[np.ndarray] = []
+        self.gains: list[float] = []
+
+    def add(self, sums: np.ndarray) -> int:
+        """Add a leaf and return its place."""
+        self.feature.append(-1)
+        self.last.append(0)
+        self.first.append(0)
+        self.children.append((-1, -1))
+        self.sums.append(sums)
+        self.gains.append(0.0)
+        return len(self.feature) - 1
+
+    def top(self) -> Top:
+        return Top(
+            np.array(self.feature, np.int32),
+            np.array(self.last, np.int16),
+            np.array(self.children, np.int32).reshape(-1, 2),
+        )
+
+    def hang(self, place: int, below: Grown) -> None:
+        """Put what has grown from a node in its place."""
+        at = [place, *(self.add(sums) for sums in below.sums[1:])]
+        for k, here in enumerate(at):
+            self.feature[here], self.gains[here] = int(below.feature[k]), float(below.gains[k])
+            self.last[here], self.first[here] = int(below.last[k]), int(below.first[k])
+            left, right = below.children[k]
+            self.children[here] = (at[left], at[right]) if left >= 0 else (-1, -1)
+
+    def grown(self) -> Grown:
+        return Grown(
+            *self.top()[:2],
+            np.array(self.first, np.int16),
+            np.array(self.children, np.int32).reshape(-1, 2),
+            np.array(self.sums, np.int64),
+            np.array(self.gains),
+        )
+
+
+class _Growth:
+    """The trees of one fit while they grow."""
+
+    def __init__(self, rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: int) -> None:
+        self.rows, self.edges, self.targets, self.plan = rows, bins.edges, targets, plan
+        engine = rows.engine
+        self.columns = rows.shape[1]
+        self.node_bytes = NODE_FRACTION * engine.task_memory()
+        self.extract_bytes = EXTRACT_FRACTION * engine.memory()
+        cell = BINS * (plan.channels + 1) * 8
+        self.cells = max(1, int(min(HISTOGRAM_FRACTION * engine.task_memory(), HISTOGRAM_BYTES)) // cell)
+        self.trees = [_Tree() for _ in range(count)]
+        self.large: deque[_Node] = deque()
+        self.small: deque[_Node] = deque()
+        self.codes = rows.scatter("put", targets.codes)
+        self.amounts = rows.scatter("put", targets.amounts)
+        self.binned = self._bins()
+        for tree in range(count):
+            amounts = drawn_amounts(tree, targets.amounts, 0, plan)
+            kept = np.flatnonzero(amounts[:, 0])
+            sums = sums_of(Members(kept, targets.codes[kept], amounts[kept]), plan)
+            self._admit(tree, sums, root_key(plan, tree), 0)
+
+    def run(self) -> list[Grown]:
+        while self.large:
+            self._cut_some()
+        while self.small:
+            self._finish_some()
+        return [tree.grown() for tree in self.trees]
+
+    def _bins(self) -> list | None:
+        n, d = self.rows.shape
+        if n * d > BINS_FRACTION * self.rows.engine.memory():
+            return None
+        return self.rows.map("bin", bin_block, shared=(self.edges,))
+
+    def _admit(self, tree: int, sums: np.ndarray, key: Any, depth: int) -> int:
+        """Add a node and line it up for what is to be done with it."""
+        place, plan = self.trees[tree].add(sums), self.plan
+        if not is_leaf(sums, depth, plan.limits, plan.criterion, plan.tolerance, plan.square):
+            node = _Node(tree, place, sums, key, depth)
+            fits = node.rows * row_bytes(self.columns) <= self.node_bytes
+            (self.small if fits else self.large).append(node)
+        return place
+
+    def _pass(self, wanted: Sequence[Wanted]) -> tuple[list[tuple], tuple]:
+        """Return the arguments that a pass over the blocks takes."""
+        blocks = self.rows.sources if self.binned is None else self.binned
+        calls = list(zip(blocks, self.codes, self.amounts, self.rows.starts, strict=True))
+        return calls, (self.edges, tuple(wanted), self.plan)
+
+    # --- from the top
+
+    def _cut_some(self) -> None:
+        """One pass: columns of as many nodes as there is room for."""
+        taken, left = [], self.cells
+        while self.large and left:
+            node = self.large.popleft()
+            picks = self._next_columns(node, left)
+            taken.append((node, picks))
+            left -= len(picks)
+        wanted = list(_by_tree(self.trees, taken))
+        calls, shared = self._pass(wanted)
+        engine = self.rows.engine
+        name = self.rows.named("histograms")
+        (handle,) = engine.reduce_each(name, histograms, [calls], shared, combine=np.add)
+        (found,) = engine.fetch([handle])
+        ordered = {(node.tree, node.place): (node, picks) for node, picks in taken}
+        at = 0
+        for tree, _, places, _ in wanted:
+            for place in places:
+                node, picks = ordered[tree, int(place)]
+                self._look(node, picks, found[at : at + len(picks)])
+                at += len(picks)
+
+    def _next_columns(self, node: _Node, most: int) -> np.ndarray:
+        """Return the columns to look at next: those drawn for the node, then more while all were constant."""
+        order = np.arange(self.columns)
+        end = self.plan.width if node.position < self.plan.width else self.columns
+        end = min(end, node.position + most)
+        if self.plan.width < self.columns:
+            for j in range(end):
+                draw(order, j, node.key)
+        return order[node.position : end]
+
+    def _look(self, node: _Node, picks: np.ndarray, histograms: np.ndarray) -> None:
+        """Take note of the columns' cuts; cut the node if no more are to be looked at."""
+        plan = self.plan
+        left, right, kept = (np.zeros(plan.channels + 1, np.int64) for _ in range(3))
+        for column, histogram in zip(picks, histograms, strict=True):
+            if node.position >= plan.width and node.found:
+                break
+            node.position += 1
+            used = np.flatnonzero(histogram[:, -1])
+            if used[0] == used[-1]:
+                continue
+            node.found = True
+            rules = (plan.limits, plan.criterion, logarithms(), node.best, left, right, kept)
+            best, last, first = scan(histogram, used[0], used[-1], node.sums, *rules)
+            if last >= 0:
+                node.best, node.cut, node.kept = best, (int(column), last, first), kept.copy()
+        if node.position < plan.width or (not node.found and node.position < self.columns):
+            self.large.appendleft(node)
+            return
+        self._cut(node)
+
+    def _cut(self, node: _Node) -> None:
+        if node.kept is None:
+            return
+        gain = node.best - score(node.sums, self.plan.criterion, logarithms())
+        if gain < self.plan.least_gain:
+            return
+        tree = self.trees[node.tree]
+        children = [
+            self._admit(node.tree, sums, np.uint64(child_key(node.key, right)), node.depth + 1)
+            for right, sums in ((False, node.kept), (True, node.sums - node.kept))
+        ]
+        tree.feature[node.place], tree.last[node.place], tree.first[node.place] = node.cut
+        tree.children[node.place], tree.gains[node.place] = (children[0], children[1]), gain
+
+    # --- to the end
+
+    def _finish_some(self) -> None:
+        """One pass: take rows of nodes out of their blocks, and grow what is below them."""
+        groups: list[list[_Node]] = []
+        room = self.extract_bytes
+        while self.small and (not groups or self.small[0].rows * row_bytes(self.columns) <= room):
+            group: list[_Node] = []
+            size = 0.0
+            while self.small and (not group or self._fits(group[0], self.small[0], size, room)):
+                node = self.small.popleft()
+                group.append(node)
+                size += node.rows * row_bytes(self.columns)
+            groups.append(group)
+            room -= size
+        none = np.empty(0, np.int64)
+        wanted = [
+            Wanted(
+                group[0].tree,
+                self.trees[group[0].tree].top(),
+                np.array([node.place for node in group]),
+                (none,) * len(group),
+            )
+            for group in groups
+        ]
+        calls, shared = self._pass(wanted)
+        engine = self.rows.engine
+        parts = engine.map(self.rows.named("extract"), extract, calls, shared)
+        # A task for each, so that nobody fetches more than the rows of its own nodes.
+        flat = [(part, k) for k in range(len(groups)) for part in parts]
+        picked = engine.map(self.rows.named("pick"), pick, flat)
+        del parts, flat
+        each = [tuple(picked[k * len(calls) : (k + 1) * len(calls)]) for k in range(len(groups))]
+        keys = [[node.key for node in group] for group in groups]
+        depths = [[node.depth for node in group] for group in groups]
+        jobs = [(g, d, self.plan, *p) for g, d, p in zip(keys, depths, each, strict=True)]
+        grown = engine.fetch(engine.map(self.rows.named("grow"), grow_nodes, jobs))
+        for group, below in zip(groups, grown, strict=True):
+            for node, part in zip(group, below, strict=True):
+                self.trees[node.tree].hang(node.place, part)
+
+    def _fits(self, first: _Node, node: _Node, size: float, room: float) -> bool:
+        """Return True if a node may go with others of its tree."""
+        more = size + node.rows * row_bytes(self.columns)
+        return node.tree == first.tree and more <= min(self.node_bytes, room)
+
+
+def grow_by_levels(rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: int) -> list[Grown]:
+    """Grow the trees of a forest as `grow_trees` does, for data of any number of rows."""
+    return _Growth(rows, bins, targets, plan, count).run()
+
+
+def _by_tree(trees: Sequence[_Tree], taken: Sequence[tuple[_Node, np.ndarray]]) -> Iterator[Wanted]:
+    by_tree: dict[int, list[tuple[_Node, np.ndarray]]] = {}
+    for node, picks in taken:
+        by_tree.setdefault(node.tree, []).append((node, picks))
+    for tree, pairs in by_tree.items():
+        places = np.array([node.place for node, _ in pairs])
+        yield Wanted(tree, trees[tree].top(), places, tuple(picks for _, picks in pairs))
