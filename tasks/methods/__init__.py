@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tasks.methods.clusters import KMeans
     from tasks.methods.decomposition import PCA
     from tasks.methods.density import DBSCAN
+    from tasks.methods.encoding import OneHotEncoder
     from tasks.methods.hierarchy.agglomerative import AgglomerativeClustering
+    from tasks.methods.hierarchy.density import HDBSCAN
     from tasks.methods.incremental import IncrementalPCA, TruncatedSVD
     from tasks.methods.kernel_svm.maps import Nystroem, RBFSampler
     from tasks.methods.kernel_svm.svc import SVC
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DBSCAN",
+    "HDBSCAN",
     "MDS",
     "PCA",
     "SVC",
@@ -66,6 +69,7 @@ __all__ = [
     "MiniBatchKMeans",
     "MultinomialNB",
     "Nystroem",
+    "OneHotEncoder",
     "RBFSampler",
     "RandomForestClassifier",
     "RandomForestRegressor",
@@ -87,6 +91,7 @@ _ROOMS = {
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
     "GridSearchCV": "selection.search",
+    "HDBSCAN": "hierarchy.density",
     "HalvingSearchCV": "selection.halving",
     "HashingVectorizer": "text.vectorizers",
     "HyperbandSearchCV": "selection.halving",
@@ -105,6 +110,7 @@ _ROOMS = {
     "MiniBatchKMeans": "minibatch",
     "MultinomialNB": "bayes",
     "Nystroem": "kernel_svm.maps",
+    "OneHotEncoder": "encoding",
     "PCA": "decomposition",
     "RBFSampler": "kernel_svm.maps",
     "RandomForestClassifier": "trees.forest_estimators",

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn import cluster
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array, check_random_state
@@ -34,8 +33,8 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
     The steps are scikit-learn's. The batches differ: each epoch cuts the rows into runs of a sixteenth of
     `batch_size`, takes the runs in a random order, 256 at a time, and draws 16 batches from these without replacement.
     So each row is drawn as often as any other, and neither the chunks nor the workers change the batches. Sorted rows
-    are mixed well enough if there are not hundreds of clusters. Sparse input, and NumPy input with `sample_weight`, are
-    scikit-learn's own work.
+    are mixed well enough if there are not hundreds of clusters. NumPy and sparse input is scikit-learn's own work, so
+    the same seed gives other centres there than on a Dask array.
 
     Parameters
     ----------
@@ -99,11 +98,11 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
         ValueError
             If a parameter is not usable, there are fewer rows than clusters, or the data is not finite.
         """
-        if is_dask(X) and sample_weight is not None:
-            raise ValueError("expected no sample_weight with a Dask array, received one; use KMeans on NumPy, or none")
-        if sample_weight is not None or issparse(X):
+        if not is_dask(X):
             super().fit(X, y, sample_weight)
             return self
+        if sample_weight is not None:
+            raise ValueError("expected no sample_weight with a Dask array, received one; use KMeans on NumPy, or none")
         self._validate_params()
         X = check_matrix(self, X, reset=True)
         if X.shape[0] < self.n_clusters:

@@ -48,11 +48,18 @@ class Forest(NamedTuple):
     """Squared lengths, float64 (e,)."""
 
 
-def spanning_tree(rows: Blocks) -> Forest:
-    """Return the minimum spanning tree of all rows, by their Euclidean distances."""
+def spanning_tree(rows: Blocks, cores: np.ndarray | None = None) -> Forest:
+    """Return the minimum spanning tree of all rows, by their Euclidean distances.
+
+    Parameters
+    ----------
+    cores : ndarray, float64 (n,), optional
+        A squared length for each row: no edge counts as shorter than those of its ends (mutual reachability).
+    """
     center = rows.reduce("center", column_moments, combine=merge_moments).mean
-    numbered = list(zip(rows.sources, rows.starts, strict=True))
-    calls = [(a, b, i, j) for p, (a, i) in enumerate(numbered) for b, j in numbered[p:]]
+    least = [None] * len(rows) if cores is None else rows.scatter("cores", cores)
+    numbered = list(zip(rows.sources, rows.starts, least, strict=True))
+    calls = [(a, b, i, j, c, d) for p, (a, i, c) in enumerate(numbered) for b, j, d in numbered[p:]]
     within = partial(_forest_of_blocks, center=center, tile=TILE)
     found = rows.engine.reduce_each(rows.named("span"), within, [calls], combine=merge_forests)
     tree: Forest = rows.fetch(found)[0]
@@ -79,8 +86,18 @@ def least_forest(ends: np.ndarray, squares: np.ndarray) -> Forest:
     return Forest(ends[:, kept], squares[kept])
 
 
-def _forest_of_blocks(a: np.ndarray, b: np.ndarray, i: int, j: int, center: np.ndarray, tile: int) -> Forest:
+def _forest_of_blocks(
+    a: np.ndarray,
+    b: np.ndarray,
+    i: int,
+    j: int,
+    least_a: np.ndarray | None,
+    least_b: np.ndarray | None,
+    center: np.ndarray,
+    tile: int,
+) -> Forest:
     """Return the forest of the edges between two blocks, or within one, whose first rows are i and j."""
+    cores = None if least_a is None or least_b is None else (least_a, least_b)
     filter_ = Filter.over(a, b, center=center)
     queries, points = filter_.queries(a), filter_.points(b)
     scratch = Scratch()
@@ -91,18 +108,29 @@ def _forest_of_blocks(a: np.ndarray, b: np.ndarray, i: int, j: int, center: np.n
             if i == j and left < low:
                 continue
             rows = a[low:high], b[left:right]
-            found = _forest_of_tile(filter_, queries[low:high], points[left:right], rows, same, scratch)
+            least = cores and (cores[0][low:high], cores[1][left:right])
+            found = _forest_of_tile(filter_, queries[low:high], points[left:right], rows, least, same, scratch)
             shifted = found.ends + np.array([[i + low], [j + left]])
             total = merge_forests(total, Forest(shifted, found.squares))
     return total
 
 
 def _forest_of_tile(
-    filter_: Filter, queries: Side, points: Side, rows: tuple[np.ndarray, np.ndarray], same: bool, scratch: Scratch
+    filter_: Filter,
+    queries: Side,
+    points: Side,
+    rows: tuple[np.ndarray, np.ndarray],
+    cores: tuple[np.ndarray, np.ndarray] | None,
+    same: bool,
+    scratch: Scratch,
 ) -> Forest:
     lower = multiply(queries, points, scratch)
     lower *= -2
     lower += ((1 - filter_.slack) * queries.squares).astype(lower.dtype)[:, None]
+    if cores is not None:
+        scaled = [(filter_.scale**2 * part).astype(lower.dtype) for part in cores]
+        np.maximum(lower, scaled[0][:, None], out=lower)
+        np.maximum(lower, scaled[1], out=lower)
     if same:
         np.minimum(lower, lower.T.copy(), out=lower)
     turned = scratch("turned", lower.shape[::-1], lower.dtype)
@@ -110,6 +138,8 @@ def _forest_of_tile(
     largest = float(queries.squares.max()), float(points.squares.max())
     # The second term is what the sum above rounds, on both sides of a comparison.
     doubt = float(filter_.width(np.asarray(largest[0]), largest[1])) + 8 * np.finfo(lower.dtype).eps * sum(largest)
+    if cores is not None:
+        doubt += 2 * np.finfo(lower.dtype).eps * filter_.scale**2 * max(float(part.max()) for part in cores)
     order, reach = _prim(lower, turned, same)
     # The vertices of the right side come after those of the left, unless both are the same.
     shift = np.array([[0], [0 if same else len(lower)]])
@@ -117,7 +147,10 @@ def _forest_of_tile(
     for low, high in slices(len(lower), STRIP):
         flat = _doubtful(lower, order, reach, same, low, high, doubt)
         pairs = np.stack(np.divmod(flat, lower.shape[1]))
-        forest = merge_forests(forest, Forest(pairs + shift, exact_squares(*rows, *pairs)))
+        squares = exact_squares(*rows, *pairs)
+        if cores is not None:
+            squares = np.maximum(squares, np.maximum(cores[0][pairs[0]], cores[1][pairs[1]]))
+        forest = merge_forests(forest, Forest(pairs + shift, squares))
     return Forest(forest.ends - shift, forest.squares)
 
 
