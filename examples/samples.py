@@ -20,6 +20,7 @@ images = Pipeline(
         methods.PCA(32),
         methods.KMeans(10),
         make_pipeline(methods.PCA(8), methods.DBSCAN(eps="auto")),
+        methods.EmbeddingView("tsne"),
     ],
     networks=[networks.lenet5(), networks.denoising_autoencoder()],
     # How fast each classifier gets worse, with and without the denoiser; computed as data is read, nothing is stored.

@@ -28,8 +28,8 @@ from tasks.noising import noise_code, noise_recipe
 CLEAN = "clean"
 _TASKS = Path(tasks.__file__).parent
 _SHARED_CODE = {
-    "method": (_TASKS / "features.py", _TASKS / "evaluation.py"),
-    "network": (_TASKS / "training", _TASKS / "evaluation.py"),
+    "method": (_TASKS / "features.py", _TASKS / "evaluation.py", _TASKS / "scores.py"),
+    "network": (_TASKS / "training", _TASKS / "scores.py"),
 }
 """What a result depends on beside the step's own code: how features are made, how networks train, how both score."""
 

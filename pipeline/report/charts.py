@@ -80,13 +80,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Curves:
-    """One measure over the epochs, on training and validation data."""
+    """One measure over the epochs, on training and validation data; or over something else."""
 
     measure: str
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     remark: str
+    axis: str = "epoch"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ COLUMNS = (
     "device",
 )
 _LOWER_WORDS = {"loss", "mse", "rmse", "mae", "error", "perplexity", "stress", "inertia"}
-_TASK_ORDER = ("classification", "regression", "reconstruction", "clustering", "decomposition")
+_TASK_ORDER = ("classification", "regression", "reconstruction", "clustering", "decomposition", "view")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def verdicts(record: RunRecord) -> list[Verdict]:
             found += _winner(board, "Best clusters", verb)
         elif board.task == "decomposition":
             found += _winner(board, "Best decomposition", "keeps most")
-        else:
+        elif board.task != "view":  # a picture does not win
             found += _winner(board, f"Best in {board.task}", "wins")
     return found + _not_finite(record)
 

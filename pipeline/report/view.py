@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report import charts, confusion, pictures, verdict, wording
+from pipeline.report.knee import knee_curves
 from pipeline.report.leaderboard import Board, boards, lower_is_better
 from pipeline.report.reading import CLEAN, Result, RunRecord, Score, Step
 from pipeline.report.robustness_verdict import robustness_verdicts
 from pipeline.report.robustness_view import RobustnessView, view_robustness
+from pipeline.report.scatter import ScatterView, scatter_view
 
 _EXTRA_NAMES = {
     "f1_macro": "F1 (macro)",
@@ -79,6 +81,8 @@ class RunView:
     robustness: RobustnessView | None
     confusions: Sequence[ConfusionView]
     curves: Sequence[tuple[str, Sequence[charts.Curves]]]
+    scatters: Sequence[ScatterView]
+    knees: Sequence[tuple[str, charts.Curves]]
     pictures: Sequence[PictureView]
     timeline: Sequence[charts.Bar | None]
     has_starts: bool
@@ -128,6 +132,10 @@ def view_run(record: RunRecord, place: int) -> RunView:
         robustness=view_robustness(record),
         confusions=_confusion_views(found, record.classes),
         curves=[(label, lines) for label, lines in curves if lines],
+        scatters=[made for result in record.results if (made := scatter_view(result, record.classes)) is not None],
+        knees=[
+            (f"{result.label} on {data}", curve) for result in record.results for data, curve in knee_curves(result)
+        ],
         pictures=[drawn for result in record.results if (drawn := _picture_view(record, result)) is not None],
         timeline=charts.timeline(record.steps),
         has_starts=charts.has_starts(record.steps),

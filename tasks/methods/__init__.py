@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.methods.logistic import LogisticRegression
     from tasks.methods.manifold.locally_linear import LocallyLinearEmbedding
     from tasks.methods.manifold.scaling import MDS
+    from tasks.methods.manifold.views import EmbeddingView
     from tasks.methods.minibatch import MiniBatchKMeans
     from tasks.methods.mixture import GaussianMixture
     from tasks.methods.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -49,6 +50,7 @@ __all__ = [
     "CountVectorizer",
     "DecisionTreeClassifier",
     "DecisionTreeRegressor",
+    "EmbeddingView",
     "GaussianMixture",
     "GaussianNB",
     "GridSearchCV",
@@ -88,6 +90,7 @@ _ROOMS = {
     "DBSCAN": "density",
     "DecisionTreeClassifier": "trees.single_estimators",
     "DecisionTreeRegressor": "trees.single_estimators",
+    "EmbeddingView": "manifold.views",
     "GaussianMixture": "mixture",
     "GaussianNB": "bayes",
     "GridSearchCV": "selection.search",

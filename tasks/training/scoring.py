@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.dataset import Dataset
-from tasks.evaluation import classification_score, psnr
+from tasks.scores import classification_score, psnr
 from tasks.training.data import BLOCK, PREDICT_BATCH
 
 EXAMPLES = 12

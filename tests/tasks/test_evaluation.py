@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans as ReferenceKMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as ReferencePCA
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.manifold import trustworthiness
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score, silhouette_score
 from sklearn.metrics import confusion_matrix as reference_confusion
 from sklearn.neighbors import KNeighborsClassifier as ReferenceNeighbors
@@ -20,8 +21,9 @@ from storage.shards import Shard
 from storage.versions import publish
 from storage.writer import Build
 from tasks import methods
-from tasks.evaluation import accuracy, classification_score, confusion_matrix, evaluate_method, psnr, task_of
+from tasks.evaluation import evaluate_method, task_of
 from tasks.features import Features
+from tasks.scores import accuracy, classification_score, confusion_matrix, psnr
 
 ROWS = 900
 
@@ -147,7 +149,7 @@ def test_evaluate_method__one_class(digits, tmp_path):
 
 
 def test_task_of__unknown():
-    with pytest.raises(TypeError, match="expected a classifier, a clusterer or a transformer"):
+    with pytest.raises(TypeError, match="a clusterer, a transformer with inverse_transform or an EmbeddingView"):
         task_of(LinearRegression())
 
 
@@ -174,3 +176,27 @@ def test_psnr__known_values():
     assert psnr(black, other) == pytest.approx(np.mean(expected))
     with pytest.raises(ValueError, match="images of one shape"):
         psnr(black, other[:2])
+
+
+def test_evaluate_method__view_of_each_test_split(dataset, arrays):
+    Z, z = arrays[2:]
+    method = make_pipeline(methods.StandardScaler(), methods.EmbeddingView("pca", rows=150, random_state=4))
+    result = evaluate(method, dataset)
+    (score,) = result["scores"]
+    assert (result["task"], score["measure"], score["rows"]) == ("view", "trustworthiness", 200)
+    own = method.steps[-1][1]
+    assert score["extra"]["rows_shown"] == len(score["extra"]["points"]) == 150
+    assert [code for *_, code in score["extra"]["points"]] == z[own.rows_].tolist()
+    assert score["value"] == pytest.approx(trustworthiness(Z[own.rows_], own.coordinates_), abs=1e-6)
+    places = np.array(score["extra"]["points"])[:, :2]
+    assert (places.min(axis=0) == 0).all() and (places.max(axis=0) == 100).all()
+    for axis in range(2):
+        assert np.corrcoef(places[:, axis], own.coordinates_[:, axis])[0, 1] > 0.9999
+
+
+def test_evaluate_method__keeps_the_curve_that_a_radius_comes_from(dataset, arrays):
+    method = make_pipeline(methods.PCA(8), methods.DBSCAN(eps="auto", min_samples=4))
+    extra = evaluate(method, dataset)["scores"][0]["extra"]
+    own = method.steps[-1][1]
+    assert extra["eps"] == own.eps_ and extra["min_samples"] == 4
+    np.testing.assert_allclose(extra["k_distances"], own.k_distances_, rtol=1e-4)

@@ -41,6 +41,7 @@ EVERY = [
     methods.DBSCAN(),
     methods.DBSCAN(eps="auto"),
     methods.HDBSCAN(),
+    methods.EmbeddingView("pca", random_state=0),
     methods.SpectralClustering(2),
     methods.SpectralClustering(2, sample=8),
     methods.StandardScaler(),

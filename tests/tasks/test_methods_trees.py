@@ -141,6 +141,7 @@ def test_fit__by_levels_as_in_one_piece(monkeypatch, method, chunks, rows, histo
     monkeypatch.setattr("tasks.methods.trees.levels.EXTRACT_FRACTION", 2 * rows * row_bytes(64) / memory)
     monkeypatch.setattr("tasks.methods.trees.levels.HISTOGRAM_FRACTION", histograms * 256 * channels * 8 / memory)
     monkeypatch.setattr("tasks.methods.trees.levels.BINS_FRACTION", 0 if rows == 50 else 1)
+    monkeypatch.setattr("tasks.methods.trees.levels.WAVE_FRACTION", 0 if rows == 50 else 1)
     passes = []
     monkeypatch.setattr("tasks.methods.trees.levels.histograms", counted(levels.histograms, passes))
     by_levels = method.fit(X if chunks is None else da.from_array(X, chunks), y, weights)._trees

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn import manifold
@@ -95,6 +95,55 @@ def embed_view(X: Any, labels: Any = None, *, rows: int = 2000, method: str = "t
     seed = int(random.randint(np.iinfo(np.int32).max))
     coordinates = _principal(sample, 2, seed) if method == "pca" else _neighborly(sample, library, seed)
     return View(chosen, coordinates.astype(np.float64), None if own is None else own[chosen])
+
+
+class EmbeddingView(BaseEstimator):
+    """A view of the data for the report: a method of a pipeline that makes a picture of each test split.
+
+    A picture, not a model: see `embed_view`, which does the work. In the report it is drawn with a colour for each
+    class, and its number is the trustworthiness: how far rows that are near in the picture are near in the data.
+
+    Parameters
+    ----------
+    method : {"tsne", "umap", "pca"}, default "tsne"
+        "umap" needs the package umap-learn.
+    rows : int, default 1000
+        Rows that are shown; all if there are no more.
+    random_state : int, RandomState or None, default None
+        In a pipeline None is the pipeline's seed.
+
+    Attributes
+    ----------
+    rows_ : ndarray of int64, shape (m,)
+        The rows that are shown.
+    coordinates_ : ndarray, float64 (m, 2)
+    labels_ : ndarray of shape (m,), or None
+        Those of the rows, if labels were given.
+    n_features_in_ : int
+    """
+
+    task = "view"
+
+    def __init__(self, method: str = "tsne", *, rows: int = 1000, random_state: Any = None) -> None:
+        self.method = method
+        self.rows = rows
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Make the picture.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (n, d)
+            At least two rows.
+        y : ndarray or dask.array.Array, shape (n,), optional
+            Labels; they do not change the picture.
+        """
+        X = check_matrix(self, X, reset=True, rows=2)
+        self.rows_, self.coordinates_, self.labels_ = embed_view(
+            X, y, rows=self.rows, method=self.method, random_state=self.random_state
+        )
+        return self
 
 
 def _umap() -> Any:
