@@ -75,7 +75,7 @@ def one_fit(name: str, kind: str, rows: int) -> dict[str, Any]:
     import dask.array as da
 
     case = methods_cases.CASES[name]
-    X, y, X_test, y_test = data(rows)
+    X, y, X_test, y_test = data(min(rows, case.rows or rows))
     X, X_test = case.prepared(X), case.prepared(X_test)
     given: Any = X
     if kind in ("ours", "dask-ml"):
@@ -129,13 +129,14 @@ def race(options: argparse.Namespace) -> None:
             seconds = [turn["fit"] for turn in turns]
             middle = statistics.median(seconds)
             ratio = f"{middle / min(others):.2f}" if others and kind.startswith("ours") else ""
+            fewer = f"; {case.rows:,} rows" if case.rows and case.rows < options.rows else ""
             value = f"{statistics.median(turn['value'] for turn in turns):.4f}"
             mark = f" (published {case.published})" if case.published and kind == "ours" else ""
             said = "; did not converge" if any(turn["said"] for turn in turns) else ""
             score = statistics.median(turn["score"] for turn in turns)
             peak = max(turn["peak"] for turn in turns)
             print(
-                f"| {name} | {kind} | {case.measure} {value}{mark}{said} | {middle:.2f} ({min(seconds):.2f} to "
+                f"| {name} | {kind} | {case.measure} {value}{mark}{said}{fewer} | {middle:.2f} ({min(seconds):.2f} to "
                 f"{max(seconds):.2f}) | {ratio} | {score:.2f} | {peak:,.0f} |",
                 flush=True,
             )

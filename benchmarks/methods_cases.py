@@ -41,6 +41,28 @@ def likelihood(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> 
     return float(model.score(X))
 
 
+def clusters(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """How many clusters there are."""
+    found = np.asarray(model.labels_)
+    return float(len(np.unique(found[found >= 0])))
+
+
+def stress(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Normalised stress of 2,000 rows that were fitted: relative error of their distances."""
+    from scipy.spatial.distance import pdist
+
+    there, here = pdist(fitted[:2000]), pdist(np.asarray(model.embedding_[:2000]))
+    scale = (there @ here) / (here @ here)
+    return float(np.sqrt(((there - scale * here) ** 2).sum() / (there**2).sum()))
+
+
+def closeness(model: Any, X: np.ndarray, y: np.ndarray, fitted: np.ndarray) -> float:
+    """Trustworthiness of 2,000 rows that were fitted."""
+    from sklearn.manifold import trustworthiness
+
+    return float(trustworthiness(fitted[:2000], np.asarray(model.embedding_[:2000])))
+
+
 @dataclass(frozen=True)
 class Case:
     """One method: its class's name, its parameters, and where the others have it."""
@@ -57,6 +79,12 @@ class Case:
     published: float | None = None
     columns: int | None = None
     """Fitted on as many principal components, made beforehand."""
+    scaled: bool = False
+    """Columns of mean 0 and variance 1, made beforehand."""
+    rows: int | None = None
+    """The most rows to fit; scikit-learn takes time or memory by their square."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """scikit-learn's words for our parameters."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -78,13 +106,21 @@ class Case:
             assert self.dask_ml is not None
             return getattr(import_module(self.dask_ml[0]), self.method)(**self.dask_ml[1])
         assert self.sklearn is not None
-        return getattr(import_module(self.sklearn), self.method)(**self.options | self.theirs)
+        options = {self.renamed.get(word, word): value for word, value in self.options.items()} | self.theirs
+        return getattr(import_module(self.sklearn), self.method)(**{k: v for k, v in options.items() if k})
 
     def prepared(self, X: np.ndarray) -> np.ndarray:
         """What the method is fitted on."""
+        global _REDUCED, _SCALER
+        if self.scaled:
+            if _SCALER is None:
+                from sklearn.preprocessing import StandardScaler
+
+                _SCALER = StandardScaler().fit(X)
+            scaled: np.ndarray = _SCALER.transform(X)
+            return scaled
         if self.columns is None:
             return X
-        global _REDUCED
         if _REDUCED is None:
             from sklearn.decomposition import PCA
 
@@ -93,6 +129,7 @@ class Case:
 
 
 _REDUCED: Any = None
+_SCALER: Any = None
 
 CASES: dict[str, Case] = {
     "KNeighborsClassifier": Case(
@@ -119,6 +156,19 @@ CASES: dict[str, Case] = {
     ),
     "MultinomialNB": Case("MultinomialNB", {}, {}, "sklearn.naive_bayes"),
     "BernoulliNB": Case("BernoulliNB", {"binarize": 0.3}, {}, "sklearn.naive_bayes"),
+    "GaussianNB, scaled": Case(
+        "GaussianNB", {"var_smoothing": 1e-2}, {}, "sklearn.naive_bayes", ("dask_ml.naive_bayes", {}), scaled=True
+    ),
+    "KNeighborsClassifier, scaled": Case(
+        "KNeighborsClassifier",
+        {"n_neighbors": 4, "weights": "distance"},
+        {"n_jobs": -1},
+        "sklearn.neighbors",
+        scaled=True,
+    ),
+    "LogisticRegression, scaled": Case("LogisticRegression", {"C": 0.01}, {}, "sklearn.linear_model", scaled=True),
+    "LinearSVC, scaled": Case("LinearSVC", {"C": 0.0001}, {}, "sklearn.svm", scaled=True),
+    "SVC, scaled": Case("SVC", {"C": 10}, {"cache_size": 1000}, "sklearn.svm", scaled=True),
     "DecisionTreeClassifier": Case(
         "DecisionTreeClassifier",
         {"criterion": "entropy", "max_depth": 10, "random_state": 0},
@@ -171,6 +221,63 @@ CASES: dict[str, Case] = {
         ("dask_ml.cluster", {"n_clusters": 10, "random_state": 0, "max_iter": 50, "tol": 0.0}),
         "inertia / row",
         inertia,
+    ),
+    "MiniBatchKMeans": Case(
+        "MiniBatchKMeans",
+        {"n_clusters": 10, "random_state": 0},
+        {},
+        "sklearn.cluster",
+        None,
+        "inertia / row",
+        inertia,
+    ),
+    "AgglomerativeClustering, single": Case(
+        "AgglomerativeClustering",
+        {"n_clusters": 10, "linkage": "single"},
+        {},
+        "sklearn.cluster",
+        None,
+        "clusters",
+        clusters,
+        rows=20_000,
+    ),
+    "AgglomerativeClustering, Ward": Case(
+        "AgglomerativeClustering", {"n_clusters": 10}, {}, "sklearn.cluster", None, "clusters", clusters, rows=10_000
+    ),
+    "DBSCAN": Case("DBSCAN", {"eps": 5.0}, {"n_jobs": -1}, "sklearn.cluster", None, "clusters", clusters, rows=20_000),
+    "HDBSCAN": Case(
+        "HDBSCAN",
+        {"min_cluster_size": 50, "min_samples": 5},
+        {"n_jobs": -1, "copy": True},
+        "sklearn.cluster",
+        None,
+        "clusters",
+        clusters,
+        rows=20_000,
+        columns=50,
+    ),
+    "MDS": Case(
+        "MDS",
+        {"method": "smacof", "n_landmarks": 2000, "n_components": 2, "random_state": 0},
+        {"n_init": 1, "init": "random"},
+        "sklearn.manifold",
+        None,
+        "stress",
+        stress,
+        rows=2000,
+        renamed={"method": "", "n_landmarks": ""},
+    ),
+    "MDS, landmarks": Case("MDS", {"n_landmarks": 500, "random_state": 0}, measure="stress", score=stress),
+    "LocallyLinearEmbedding": Case(
+        "LocallyLinearEmbedding",
+        {"n_neighbors": 10, "sample": 10_000, "random_state": 0},
+        {"n_jobs": -1},
+        "sklearn.manifold",
+        None,
+        "trustworthiness",
+        closeness,
+        rows=10_000,
+        renamed={"sample": ""},
     ),
     "GaussianMixture": Case(
         "GaussianMixture",

@@ -27,7 +27,7 @@ def _curve(score: Score) -> Curves | None:
     points = [(round(100 * at / last, 2), _height(value, ticks)) for at, value in enumerate(values)]
     knee = (points[min(bisect_left(values, eps), last)][0], _height(eps, ticks))
     nearest = score.extra.get("min_samples")
-    name = f"distance to the {nearest}. nearest" if isinstance(nearest, int) else "k-distance"
+    name = f"distance to neighbour {nearest}" if isinstance(nearest, int) else "k-distance"
     curve = " ".join(f"{x:g},{y:g}" for x, y in points)
     return Curves(
         measure=name,

@@ -54,7 +54,7 @@ def test_knee__lies_on_the_curve() -> None:
     curve = [0.5, 1.0, 1.5, 2.0, 8.0]
     extra = {"k_distances": curve, "eps": 2.0, "min_samples": 5}
     ((data, found),) = knee_curves(parse_results([result(extra, "clustering")])[0])
-    assert (data, found.measure, found.axis) == ("clean", "distance to the 5. nearest", "rows, sorted")
+    assert (data, found.measure, found.axis) == ("clean", "distance to neighbour 5", "rows, sorted")
     line, knee = found.lines
     points = [tuple(map(float, point.split(","))) for point in line.pieces[0].split()]
     assert [x for x, _ in points] == [0, 25, 50, 75, 100]
