@@ -1,13 +1,15 @@
 """Where a pass over row blocks runs: in this process, on Dask's local threads, or on a cluster's workers.
 
 All three offer the same words. `map` calls a function once per tuple of arguments and leaves the results where they
-were made; `reduce` combines them in a fixed order, `reduce_each` those of each group, and leaves one result per
-group; `load` makes blocks and keeps them; `put` brings values to where the work is; `fetch` brings results here.
+were made; `reduce_each` combines those of each group in a fixed order and leaves one result per group; `fold` adds to
+as few totals as calls run at once; `load` makes blocks and keeps them; `put` brings values to where the work is;
+`fetch` brings results here.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +21,11 @@ import dask
 import numpy as np
 import psutil
 from dask._task_spec import DataNode, Task, TaskRef
+from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
+
+from tasks.methods.pieces import Later, Node, Piece, go_on, invoke
+from tasks.methods.pieces import fold as fold_parts
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,33 +36,11 @@ label: ContextVar[str | None] = ContextVar("duskflow_step_label", default=None)
 INLINE_BYTES = 1 << 20
 """Up to so many bytes, copies included, a value that all calls share travels inside their tasks."""
 
+WAVE_FRACTION = 0.1
+"""Share of the workers' memory that totals may take which wait to be combined."""
+
 FAN_IN = 8
 """Partial results that one task of a reduction combines; bounds its memory to that many partial results."""
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """A block that a task can make by itself, from the graph it carries."""
-
-    graph: dict[Any, Any]
-    key: Any
-    finish: Callable[[Any], Any]
-
-    def read(self) -> Any:
-        return self.finish(dask.get(self.graph, self.key))
-
-    def __dask_tokenize__(self) -> Any:
-        # Dask names every graph that it is given; the key stands for what is below it.
-        return self.key
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A block that other blocks share work with; its graph is submitted with the pass that needs it."""
-
-    graph: dict[Any, Any]
-    key: Any
-    finish: Callable[[Any], Any]
 
 
 class Engine(Protocol):
@@ -69,12 +53,16 @@ class Engine(Protocol):
     def reduce_each(
         self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
     ) -> list: ...
+    def fold(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+    ) -> Any: ...
     def load(self, stem: str, sources: Sequence[Any]) -> list: ...
     def put(self, name: str, values: Sequence[Any]) -> list: ...
     def fetch(self, handles: Sequence[Any]) -> list: ...
     def keep(self, handles: Sequence[Any]) -> None: ...
     def memory(self) -> int: ...
     def task_memory(self) -> int: ...
+    def slots(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -84,13 +72,18 @@ class Serial:
     parallel = False
 
     def map(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
-        return [_invoke(function, *arguments, *shared) for arguments in calls]
+        return [invoke(function, *arguments, *shared) for arguments in calls]
 
     def reduce_each(
         self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
     ) -> list:
         # One partial result beside the total, however many there are.
-        return [functools.reduce(combine, (_invoke(function, *c, *shared) for c in calls)) for calls in groups]
+        return [functools.reduce(combine, (invoke(function, *c, *shared) for c in calls)) for calls in groups]
+
+    def fold(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+    ) -> Any:
+        return functools.reduce(lambda total, call: function(total, *call, *shared), calls, None)
 
     def load(self, stem: str, sources: Sequence[Any]) -> list:
         return list(sources)
@@ -112,6 +105,9 @@ class Serial:
 
     def task_memory(self) -> int:
         return _free_memory_of_this_machine()
+
+    def slots(self) -> int:
+        return 1
 
     def close(self) -> None:
         pass
@@ -147,10 +143,39 @@ class Scheduled:
                 parents = [(stem, group, level, i) for i in range(-(-len(parts) // FAN_IN))]
                 for i, parent in enumerate(parents):
                     children = map(TaskRef, parts[i * FAN_IN : (i + 1) * FAN_IN])
-                    graph[parent] = Task(parent, _fold, combine, *children)
+                    graph[parent] = Task(parent, fold_parts, combine, *children)
                 level, parts = level + 1, list(parents)
             roots += parts
         return self._run(graph, roots)
+
+    def fold(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+    ) -> Any:
+        """Return, here, what ``function(total, *call, *shared)`` makes of all calls; None stands for no total yet.
+
+        For large totals: Dask would make one for each call before it combines them. Calls whose task makes its block by
+        itself follow each other in as many tasks as run at once, each with one total; others are made in waves.
+
+        Parameters
+        ----------
+        combine : callable
+            Makes one total of two.
+        size : int
+            Bytes of a total.
+        """
+        if all(isinstance(call[0], Piece) for call in calls):
+            ends = np.linspace(0, len(calls), min(self.slots(), len(calls)) + 1).astype(int).tolist()
+            runs = [_in_turn(calls[low:high]) for low, high in itertools.pairwise(ends)]
+            width = len(calls[0])
+            found = self.reduce_each(name, functools.partial(go_on, function, width), [runs], shared, combine=combine)
+            return self.fetch(found)[0]
+        wave = max(1, int(WAVE_FRACTION * self.memory()) // size)
+        one = functools.partial(function, None)
+        totals = (
+            self.fetch(self.reduce_each(name, one, [calls[low : low + wave]], shared, combine=combine))[0]
+            for low in range(0, len(calls), wave)
+        )
+        return functools.reduce(combine, totals)
 
     def load(self, stem: str, sources: Sequence[Any]) -> list:
         """Make the blocks and keep them where they are made, under keys that depend on `stem` only."""
@@ -205,6 +230,12 @@ class Scheduled:
         # Workers that are still to come are taken to be like this machine.
         return min(self._worker_memory(), default=_memory_of_this_machine())
 
+    def slots(self) -> int:
+        """Calls that can run at the same time."""
+        if self.client is None:
+            return CPU_COUNT
+        return max(1, sum(int(worker["nthreads"]) for worker in self._able()))
+
     def close(self) -> None:
         """Release every result that was not kept; tasks that nobody waits for any more are dropped by Dask."""
         for handle in list(self._owned):
@@ -214,9 +245,14 @@ class Scheduled:
     def _worker_memory(self) -> list[int]:
         if self.client is None:
             return [_memory_of_this_machine()]
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        able = [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
+        able = self._able()
         return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
+
+    def _able(self) -> list[Any]:
+        """Return what is known of the workers that may take these tasks."""
+        assert self.client is not None
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return [w for w in workers if not self.resources or self.resources.keys() <= w["resources"].keys()]
 
     def _run(self, graph: dict[Any, Any], keys: list) -> list:
         if self.client is None:
@@ -239,7 +275,7 @@ class Scheduled:
         for i, arguments in enumerate(calls):
             key = (stem, i)
             references = [_reference(graph, stem, a, seen, merged) for a in arguments]
-            graph[key] = Task(key, _invoke, function, *references, *common)
+            graph[key] = Task(key, invoke, function, *references, *common)
             keys.append(key)
         return graph, keys, held
 
@@ -323,12 +359,9 @@ def _reference(graph: dict[Any, Any], stem: str, value: Any, seen: dict[int, Tas
     return value
 
 
-def _invoke(function: Callable, *arguments: Any) -> Any:
-    return function(*[a.read() if isinstance(a, Piece) else a for a in arguments])
-
-
-def _fold(combine: Callable, *parts: Any) -> Any:
-    return functools.reduce(combine, parts)
+def _in_turn(calls: Sequence[tuple]) -> tuple:
+    """Return the arguments of calls that follow each other in one task."""
+    return len(calls), *[Later(a) if isinstance(a, Piece) else a for call in calls for a in call]
 
 
 def _concatenate(*parts: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import dask
 import numpy as np
 
-from tasks.methods.execution import Node, Piece
+from tasks.methods.pieces import Node, Piece
 
 LITERAL_BYTES = 1 << 20
 """Largest object that a task which reads its own block may carry in its graph although other blocks use it too."""

@@ -134,14 +134,14 @@ def test_fit__by_levels_as_in_one_piece(monkeypatch, method, chunks, rows, histo
     whole = method.fit(X, y, weights)._trees
     memory, channels = 1e9, getattr(method, "n_classes_", 3) + 1
     for engine in ("Serial", "Scheduled"):
-        for word in ("memory", "task_memory"):
-            monkeypatch.setattr(f"tasks.methods.execution.{engine}.{word}", lambda self: memory)
+        for word, value in {"memory": memory, "task_memory": memory, "slots": 2}.items():
+            monkeypatch.setattr(f"tasks.methods.execution.{engine}.{word}", lambda self, value=value: value)
     monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 1e-9)
     monkeypatch.setattr("tasks.methods.trees.levels.NODE_FRACTION", rows * row_bytes(64) / memory)
     monkeypatch.setattr("tasks.methods.trees.levels.EXTRACT_FRACTION", 2 * rows * row_bytes(64) / memory)
-    monkeypatch.setattr("tasks.methods.trees.levels.HISTOGRAM_FRACTION", histograms * 256 * channels * 8 / memory)
+    monkeypatch.setattr("tasks.methods.trees.levels.HISTOGRAM_FRACTION", 2 * histograms * 256 * channels * 8 / memory)
     monkeypatch.setattr("tasks.methods.trees.levels.BINS_FRACTION", 0 if rows == 50 else 1)
-    monkeypatch.setattr("tasks.methods.trees.levels.WAVE_FRACTION", 0 if rows == 50 else 1)
+    monkeypatch.setattr("tasks.methods.execution.WAVE_FRACTION", 0 if rows == 50 else 1)
     passes = []
     monkeypatch.setattr("tasks.methods.trees.levels.histograms", counted(levels.histograms, passes))
     by_levels = method.fit(X if chunks is None else da.from_array(X, chunks), y, weights)._trees

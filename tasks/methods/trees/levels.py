@@ -32,13 +32,10 @@ EXTRACT_FRACTION = 0.12
 BINS_FRACTION = 0.3
 """Share of the memory of all workers up to which bins are kept; else every pass makes them again."""
 
-HISTOGRAM_FRACTION = 0.015
-"""Share of the smallest worker's memory that the histograms of a pass may take, at most `HISTOGRAM_BYTES`."""
+HISTOGRAM_FRACTION = 0.08
+"""Share of the workers' memory that the histograms of a pass may take, in all tasks; at most `HISTOGRAM_BYTES` each."""
 
 HISTOGRAM_BYTES = 64 << 20
-
-WAVE_FRACTION = 0.1
-"""Share of the memory of all workers that the histograms of blocks may take before they are summed up."""
 
 _ROW_BYTES = 112
 """What a row of a node takes while it grows, beside its bins: number, class, amounts, each twice."""
@@ -127,7 +124,9 @@ class _Growth:
         self.node_bytes = NODE_FRACTION * engine.task_memory()
         self.extract_bytes = EXTRACT_FRACTION * engine.memory()
         self.cell = BINS * (plan.channels + 1) * 8
-        self.cells = max(1, int(min(HISTOGRAM_FRACTION * engine.task_memory(), HISTOGRAM_BYTES)) // self.cell)
+        self.cells = max(
+            1, int(min(HISTOGRAM_FRACTION * engine.memory() / engine.slots(), HISTOGRAM_BYTES)) // self.cell
+        )
         self.trees = [_Tree() for _ in range(count)]
         self.large: deque[_Node] = deque()
         self.small: deque[_Node] = deque()
@@ -180,7 +179,8 @@ class _Growth:
             left -= len(picks)
         wanted = list(_by_tree(self.trees, taken))
         calls, shared = self._pass(wanted)
-        found = self._sum(calls, shared, (self.cells - left) * self.cell)
+        name, size = self.rows.named("histograms"), (self.cells - left) * self.cell
+        found = self.rows.engine.fold(name, histograms, calls, shared, combine=np.add, size=size)
         ordered = {(node.tree, node.place): (node, picks) for node, picks in taken}
         at = 0
         for tree, _, places, _ in wanted:
@@ -188,20 +188,6 @@ class _Growth:
                 node, picks = ordered[tree, int(place)]
                 self._look(node, picks, found[at : at + len(picks)])
                 at += len(picks)
-
-    def _sum(self, calls: list[tuple], shared: tuple, size: int) -> np.ndarray:
-        """Return the sum of the blocks' histograms, each of `size` bytes.
-
-        Dask makes what it can before it sums up, so it gets no more blocks at once than have room.
-        """
-        engine, name = self.rows.engine, self.rows.named("histograms")
-        wave = max(1, int(WAVE_FRACTION * engine.memory()) // size) if engine.parallel else len(calls)
-        total: Any = 0
-        for low in range(0, len(calls), wave):
-            found = engine.reduce_each(name, histograms, [calls[low : low + wave]], shared, combine=np.add)
-            total = total + engine.fetch(found)[0]
-        summed: np.ndarray = total
-        return summed
 
     def _next_columns(self, node: _Node, most: int) -> np.ndarray:
         """Return the columns to look at next: those drawn for the node, then more while all were constant."""

@@ -53,6 +53,7 @@ def _bins_of(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def histograms(
+    total: np.ndarray | None,
     block: np.ndarray,
     codes: np.ndarray,
     amounts: np.ndarray,
@@ -61,11 +62,11 @@ def histograms(
     wanted: tuple[Wanted, ...],
     plan: Plan,
 ) -> np.ndarray:
-    """Return a block's histograms of nodes' columns, one after the other, int64 (columns in all, 256, channels + 1)."""
+    """Add a block to histograms of nodes' columns, one after the other, int64 (columns in all, 256, channels + 1)."""
     bins = _bins_of(block, edges)
     columns = read_only(stack_columns(bins))
-    sizes = [sum(map(len, one.picks)) for one in wanted]
-    found = np.zeros((sum(sizes), BINS, plan.channels + 1), np.int64)
+    size = sum(len(picks) for one in wanted for picks in one.picks)
+    found = np.zeros((size, BINS, plan.channels + 1), np.int64) if total is None else total
     at = 0
     for one in wanted:
         members, begins = _members(bins, codes, amounts, start, one, plan)
