@@ -165,15 +165,14 @@ def _binned(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
             row = edges[j]
             for i in range(start, stop):
                 value = np.float64(block[i, j])
-                if i > start and block[i, j] == block[i - 1, j]:
-                    bins[i, j] = bins[i - 1, j]
-                    continue
-                low, high = 0, BINS - 1
-                while low < high:
-                    middle = (low + high) >> 1
-                    if row[middle] < value:
-                        low = middle + 1
-                    else:
-                        high = middle
+                # A binary search without branches, which no processor could foresee; the edges are 255.
+                low = 128 * (row[127] < value)
+                low += 64 * (row[low + 63] < value)
+                low += 32 * (row[low + 31] < value)
+                low += 16 * (row[low + 15] < value)
+                low += 8 * (row[low + 7] < value)
+                low += 4 * (row[low + 3] < value)
+                low += 2 * (row[low + 1] < value)
+                low += row[low] < value
                 bins[i, j] = low
     return bins
