@@ -78,12 +78,12 @@ def read_column(store: Store, build: str, variable: Variable, count: int, start:
     """
     out = np.empty(column_shape(variable, stop - start), np.dtype(variable.dtype).newbyteorder("<"))
     row_bytes = out.itemsize * math.prod(out.shape[1:])
-    for chunk, low, high in _pieces(count, start, stop):
+    for chunk, low, high in pieces_of(count, start, stop):
         key = f"{build}/{GROUP}/{column_key(variable, chunk)}"
         first = chunk * column_rows(count)
         held = memoryview(out[low - start : high - start]).cast("B")
         try:
-            found = _read_into(store, key, (low - first) * row_bytes, held)
+            found = read_into(store, key, (low - first) * row_bytes, held)
         except FileNotFoundError:
             raise StorageError(f"missing {store.location}/{key}; run verify") from None
         if found != len(held):
@@ -91,7 +91,7 @@ def read_column(store: Store, build: str, variable: Variable, count: int, start:
     return out
 
 
-def _read_into(store: Store, key: str, start: int, out: memoryview) -> int:
+def read_into(store: Store, key: str, start: int, out: memoryview) -> int:
     """Read a part of a file into memory, where there is a file without a copy; the number of bytes that were there."""
     path = store.path(key)
     if path is None:
@@ -103,7 +103,7 @@ def _read_into(store: Store, key: str, start: int, out: memoryview) -> int:
         return file.readinto(out)
 
 
-def _pieces(count: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def pieces_of(count: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """(file, first row, past-the-last row) of every file that holds some of the rows."""
     rows = column_rows(count)
     while start < stop:

@@ -160,12 +160,14 @@ class Dataset:
     def _ids(self) -> np.ndarray:
         return self.column("ids", 0, self.count)
 
-    def column(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Read rows of ``labels``, ``ids`` or ``split`` without reading the rest."""
+    def column(self, name: str, start: int, stop: int, *, verify: bool = False) -> np.ndarray:
+        """Read rows of ``labels``, ``ids`` or ``split`` without reading the rest; with `verify`, compared ones only."""
         if name not in (known := [c.name for c in columns(False)]):
             raise ValueError(f"expected a column of {known}, received {name!r}")
         self._check_range(start, stop)
-        found = [self.parts[part].column(name, low, high) for _, part, low, high in self.pieces(start, stop)]
+        found = [
+            self.parts[part].column(name, low, high, verify=verify) for _, part, low, high in self.pieces(start, stop)
+        ]
         if len(found) == 1:
             return found[0]
         return np.concatenate(found) if found else np.empty(0, np.uint8 if name == "split" else np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -10,13 +9,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from storage import raw
-from storage.arrays import column_key, column_rows, compressed, data_key, decode_values
+from storage.arrays import compressed, data_key, decode_values
 from storage.columns import read_column
+from storage.comparing import ComparedColumn
 from storage.documents import BUILDS, GROUP, SHARDS
 from storage.errors import StorageError
 from storage.hashing import hash_bytes, hash_file
 from storage.images import decode_images
-from storage.layout import MIB, Layout, columns
+from storage.kept import Kept
+from storage.layout import Layout, columns
 from storage.manifest import decode_table, read_manifest
 from storage.plan import Plan
 from storage.stores import Store, join, store_of
@@ -24,30 +25,6 @@ from storage.texts import decode
 
 T = TypeVar("T")
 Verify = Literal["first-read", "every-read"] | None
-
-HELD_BYTES = 640 * MIB
-"""Shards that an open dataset keeps for `take`, mapped or decoded."""
-HELD_MAPS = 1024
-"""Memory maps that it keeps: Linux allows a process some 65,000."""
-
-
-class _Held:
-    """The least recently used go when there is too much."""
-
-    def __init__(self) -> None:
-        self._items: OrderedDict[int, tuple[Any, int]] = OrderedDict()
-
-    def get(self, key: int, load: Callable[[], tuple[T, int]]) -> T:
-        """What is kept for a key, or else what `load` gives: the value, and its weight in bytes."""
-        item = self._items.pop(key, None) or load()
-        self._items[key] = item
-        # Threads share this without a lock: each step is atomic, and what is loaded twice is the same twice.
-        while len(self._items) > HELD_MAPS or (
-            len(self._items) > 1 and sum(size for _, size in list(self._items.values())) > HELD_BYTES
-        ):
-            self._items.pop(next(iter(list(self._items))), None)
-        value: T = item[0]
-        return value
 
 
 class Part:
@@ -79,9 +56,10 @@ class Part:
             splits={name: (low, high) for name, (low, high) in splits.items()},
             slot_bytes=self.manifest["slot_bytes"],
         )
-        self._held = _Held()
+        self._held = Kept()
         self._sound: set[int] = set()
-        self._sound_columns: set[str] = set()
+        self._compared: dict[str, ComparedColumn] = {}
+        self._offsets: tuple[np.ndarray, bool] | None = None  # of all rows, and whether they were compared
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Part, (self.dataset, self.build, self.manifest)
@@ -112,19 +90,42 @@ class Part:
         except (FileNotFoundError, ValueError) as error:
             raise StorageError(f"damaged table of shards of {self.group}: {error}; run `duskflow repair`") from error
 
-    def column(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Read rows of ``labels``, ``ids``, ``split`` or ``offsets`` without reading the rest."""
+    def column(self, name: str, start: int, stop: int, *, verify: bool = False) -> np.ndarray:
+        """Read rows of ``labels``, ``ids``, ``split`` or ``offsets`` without reading the rest.
+
+        Parameters
+        ----------
+        name : str
+        start, stop : int
+        verify : bool
+            Compare what is read with its hash; the first time that rows of a file are read, the whole file.
+
+        Raises
+        ------
+        StorageError
+            If a file is missing or, with `verify`, damaged; names it.
+        """
         variable = next(one for one in columns(self.plan.ragged) if one.name == name)
-        return read_column(self.store, self.key, variable, self.layout.count, start, stop)
+        arguments = self.store, self.key, variable, self.layout.count
+        if not verify:
+            return read_column(*arguments, start, stop)
+        if name not in self._compared:
+            self._compared[name] = ComparedColumn(*arguments, self.manifest["files"])
+        return self._compared[name].read(start, stop)
 
-    @cached_property
-    def _offsets(self) -> np.ndarray:
-        return self.column("offsets", 0, self.layout.count)
+    def _all_offsets(self, verify: Verify) -> np.ndarray:
+        """Offsets of all rows, kept from now on."""
+        if self._offsets is None or (verify is not None and not self._offsets[1]):
+            compare = verify is not None
+            self._offsets = self.column("offsets", 0, self.layout.count, verify=compare), compare
+        return self._offsets[0]
 
-    def _offsets_of(self, start: int, stop: int) -> np.ndarray:
+    def _offsets_of(self, start: int, stop: int, verify: Verify = None) -> np.ndarray:
         """Offsets of some rows; those of all only once `take` has asked for them."""
-        held = self.__dict__.get("_offsets")
-        return self.column("offsets", start, stop) if held is None else held[start:stop]
+        held = self._offsets
+        if held is None or (verify is not None and not held[1]):
+            return self.column("offsets", start, stop, verify=verify is not None)
+        return held[0][start:stop]
 
     def read(self, start: int, stop: int) -> np.ndarray | list[str]:
         """Read the samples of rows ``start`` to ``stop``; out of core, a shard at a time."""
@@ -140,29 +141,27 @@ class Part:
         found: list[memoryview] = []
         for shard, low, high in self._pieces(start, stop):
             # A whole shard is read in passing, and not kept.
-            whole = self._values(shard)[0] if (low, high) == self.layout.bounds(shard) else None
-            found += self._cut(shard, self._offsets_of(low, high), whole)
+            whole = (low, high) == self.layout.bounds(shard)
+            values = self._values(shard, self._offsets_of(low, high))[0] if whole else self._kept(shard)
+            found += self._cut(shard, self._offsets_of(low, high), values)
         return found
 
     def take(self, rows: np.ndarray, *, verify: Verify = None) -> np.ndarray | list[str]:
         """Gather samples at any rows, in the order given."""
         shards = rows // self.layout.shard
-        if verify is not None:
-            if self.plan.ragged:
-                self.compare_column("offsets")
-            for shard in np.unique(shards).tolist():
-                self._compare_shard(shard, verify)
         if self.plan.ragged:
+            offsets = self._all_offsets(verify)
             samples: list[memoryview] = [memoryview(b"")] * len(rows)
             for shard in np.unique(shards).tolist():
                 places = np.flatnonzero(shards == shard)
-                for place, sample in zip(places, self._cut(shard, self._offsets[rows[places]]), strict=True):
+                kept = self._kept(shard, verify)
+                for place, sample in zip(places, self._cut(shard, offsets[rows[places]], kept), strict=True):
                     samples[place] = sample
             return self._decode(samples)
         out = np.empty((len(rows), *(self.plan.sample_shape or ())), np.uint8)
         for shard in np.unique(shards).tolist():
             places = np.flatnonzero(shards == shard)
-            out[places] = self._images(shard)[rows[places] - shard * self.layout.shard]
+            out[places] = self._kept(shard, verify)[rows[places] - shard * self.layout.shard]
         return out
 
     def _pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
@@ -176,29 +175,45 @@ class Part:
             return [decode(sample) for sample in samples]
         return decode_images(samples, self.plan.sample_shape or ())
 
-    def _cut(self, shard: int, offsets: np.ndarray, values: Any = None) -> list[memoryview]:
+    def _cut(self, shard: int, offsets: np.ndarray, values: Any) -> list[memoryview]:
         """The bytes of some samples of a shard."""
-        data = memoryview(self._held.get(shard, lambda: self._values(shard)) if values is None else values)
+        data = memoryview(values)
         start = shard * int(self.plan.slot_bytes or 0)
         return [data[low:high] for low, high in (offsets - start).tolist()]
 
-    def _images(self, shard: int) -> np.ndarray:
+    def _kept(self, shard: int, verify: Verify = None) -> Any:
+        """A shard's samples from what is kept, or kept from now on; loaded anew where they are to be compared."""
+        digest = self._expected(shard, verify)
+
+        def load() -> tuple[Any, int]:
+            if self.plan.ragged:
+                return self._values(shard, self._offsets_of(*self.layout.bounds(shard), verify), digest)
+            return self._images(shard, digest)
+
+        found = self._held.get(shard, load, anew=digest is not None)
+        self._was_read(shard, verify)
+        return found
+
+    def _images(self, shard: int, digest: bytes | None) -> tuple[np.ndarray, int]:
         """The samples of a shard of plain images: a memory map, or the bytes of an object."""
         key = self._data_key(shard)
 
         def load() -> tuple[np.ndarray, int]:
             if (path := self.store.path(key)) is not None:
                 images = raw.map_shard(path, self.plan, shard)
+                if digest is not None:
+                    _refuse_other(hash_file(path), digest)
                 return images, images.nbytes
             data = self.store.read(key)
+            _compare(data, digest)
             return raw.view_shard(data, self.plan, shard), len(data)
 
-        return self._held.get(shard, lambda: self._refuse_damage(shard, key, load))
+        return self._refuse_damage(shard, key, load)
 
     def _read_images(self, shard: int, first: int, out: np.ndarray) -> None:
         """Read rows of a shard of plain images, from its row `first` on, past what is kept."""
         if self.store.path(self._data_key(shard)) is None:
-            out[:] = self._images(shard)[first : first + len(out)]
+            out[:] = self._kept(shard)[first : first + len(out)]
         else:
             self.read_images(shard, first, out)
 
@@ -234,8 +249,7 @@ class Part:
             return out, len(out)
 
         self._refuse_damage(shard, key, load)
-        if digest is not None:
-            self._sound.add(shard)
+        self._was_read(shard, verify)
 
     def read_slot(self, shard: int, *, verify: Verify = None) -> tuple[memoryview, np.ndarray]:
         """Read the bytes of a shard of ragged samples, and where each begins; nothing of it is kept here.
@@ -254,51 +268,10 @@ class Part:
             First and past-the-last byte of each sample.
         """
         digest = self._expected(shard, verify)
-        if verify is not None:
-            self.compare_column("offsets")
-        data = memoryview(self._values(shard, digest, mapped=False)[0])
-        if digest is not None:
-            self._sound.add(shard)
-        return data, self._offsets_of(*self.layout.bounds(shard)) - shard * int(self.plan.slot_bytes or 0)
-
-    def compare_column(self, name: str, start: int = 0, stop: int | None = None) -> None:
-        """Compare the files of a column that hold some rows, by default all, with their hashes, once.
-
-        Raises
-        ------
-        StorageError
-            If one is missing or damaged; names it.
-        """
-        variable = next(one for one in columns(self.plan.ragged) if one.name == name)
-        rows = column_rows(self.layout.count)
-        stop = self.layout.count if stop is None else stop
-        for chunk in range(start // rows, -(-stop // rows)):
-            key = f"{self.key}/{GROUP}/{column_key(variable, chunk)}"
-            if key in self._sound_columns:
-                continue
-            where = f"{self.store.location}/{key}"
-            try:
-                data = self.store.read(key)
-            except FileNotFoundError:
-                raise StorageError(f"missing {where}; run verify") from None
-            expected = self.manifest["files"].get(key.removeprefix(f"{self.key}/"), {}).get("hash")
-            if hash_bytes(data).hex() != expected:
-                raise StorageError(f"damaged {where}: its bytes are not those that were committed; run verify")
-            self._sound_columns.add(key)
-
-    def _compare_shard(self, shard: int, verify: Verify) -> None:
-        """Compare a shard with its hash without keeping it."""
-        key, digest = self._data_key(shard), self._expected(shard, verify)
-        if digest is None:
-            return
-
-        def load() -> tuple[None, int]:
-            path = self.store.path(key)
-            _refuse_other(hash_file(path) if path is not None else hash_bytes(self.store.read(key)), digest)
-            return None, 0
-
-        self._refuse_damage(shard, key, load)
-        self._sound.add(shard)
+        offsets = self._offsets_of(*self.layout.bounds(shard), verify)
+        data = memoryview(self._values(shard, offsets, digest, mapped=False)[0])
+        self._was_read(shard, verify)
+        return data, offsets - shard * int(self.plan.slot_bytes or 0)
 
     def _data_key(self, shard: int) -> str:
         return f"{self.key}/{GROUP}/{data_key(self.plan, shard)}"
@@ -309,17 +282,25 @@ class Part:
             return None
         return bytes(self.table["hash"][shard])
 
-    def _values(self, shard: int, digest: bytes | None = None, *, mapped: bool = True) -> tuple[Any, int]:
-        """The slot of a shard of ragged samples."""
+    def _was_read(self, shard: int, verify: Verify) -> None:
+        if verify == "first-read":
+            self._sound.add(shard)
+
+    def _values(
+        self, shard: int, offsets: np.ndarray, digest: bytes | None = None, *, mapped: bool = True
+    ) -> tuple[Any, int]:
+        """The slot of a shard of ragged samples, whose offsets these are."""
         key = self._data_key(shard)
 
         def load() -> tuple[Any, int]:
-            used = self._used_bytes(shard)
+            used = self._used_bytes(shard, offsets)
             path = self.store.path(key)
             if mapped and path is not None and not compressed(self.plan):
                 if (size := path.stat().st_size) != self.plan.slot_bytes:
                     raise ValueError(f"expected {self.plan.slot_bytes:,} bytes, found {size:,}")
-                return np.memmap(path, np.uint8, "r"), size
+                values = np.memmap(path, np.uint8, "r")
+                _compare(values, digest)
+                return values, size
             stored = self.store.read(key)
             _compare(stored, digest)
             data = decode_values(self.plan, stored)
@@ -328,10 +309,9 @@ class Part:
 
         return self._refuse_damage(shard, key, load)
 
-    def _used_bytes(self, shard: int) -> int:
+    def _used_bytes(self, shard: int, offsets: np.ndarray) -> int:
         """Bytes of all samples of a shard, if each begins where the one before it ends, within the shard's slot."""
         slot = int(self.plan.slot_bytes or 0)
-        offsets = self._offsets_of(*self.layout.bounds(shard))
         edges = np.append(offsets[:, 0], offsets[-1, 1])
         whole = (edges[1:] == offsets[:, 1]).all() and (np.diff(edges) >= 0).all()
         if not whole or edges[0] != shard * slot or edges[-1] > (shard + 1) * slot:

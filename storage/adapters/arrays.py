@@ -141,11 +141,7 @@ def read_rows(path: str, start: int, stop: int, *, verify: bool = False) -> np.n
 
 def read_column(path: str, start: int, stop: int, *, name: str, verify: bool = False) -> np.ndarray:
     """Read rows of a column; a worker's task."""
-    dataset = open_dataset(path)
-    if verify:
-        for _, part, low, high in dataset.pieces(start, stop):
-            dataset.parts[part].compare_column(name, low, high)
-    return dataset.column(name, start, stop)
+    return open_dataset(path).column(name, start, stop, verify=verify)
 
 
 def _bounds(dataset: Dataset, split: str | None) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from storage.feeding.sequences import Sequences
 from storage.feeding.sizes import BEYOND, Sizes, sizes_of
 from storage.feeding.tokens import read_tokens
 from storage.hashing import hash_bytes
+from storage.part import Verify
 from storage.plan import digest
 
 _NUMBERS = ("labels", "ids", "rows", "edges")
@@ -292,8 +293,11 @@ class Batches(Iterator[Batch]):
         if self.sizes.whole and self._sampled and self.options.encodes:
             return holding.lengths(self._epoch.everything)
 
+        # Compared here and, by "first-read", once more: what a batch will hold is read again.
+        verify: Verify = "every-read" if self.options.verify is not None else None
+
         def count(low: int, high: int) -> np.ndarray:
-            return np.diff(read_tokens(self.dataset, low, high, self.options.verify, sequences)[1])
+            return np.diff(read_tokens(self.dataset, low, high, verify, sequences)[1])
 
         return np.concatenate(list(holding.readers.map(count, self._edges[:-1].tolist(), self._edges[1:].tolist())))
 
@@ -306,10 +310,8 @@ class Batches(Iterator[Batch]):
         return self._column("ids")
 
     def _column(self, name: str) -> np.ndarray:
-        if self.options.verify is not None:
-            for part in self.dataset.parts:
-                part.compare_column(name)
-        return self.dataset.column(name, self._start, int(self._edges[-1]))
+        verify = self.options.verify is not None
+        return self.dataset.column(name, self._start, int(self._edges[-1]), verify=verify)
 
     def _look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows, and the columns that are asked for, of some batches; int64 (batches, samples)."""

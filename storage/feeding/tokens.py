@@ -27,7 +27,8 @@ def read_tokens(
         for begin, end in pieces_of(offsets[:, 1] - offsets[:, 0]):
             texts = [decode(data[a:b]) for a, b in offsets[begin:end].tolist()]
             if change is not None:
-                texts = change(texts, dataset.column("ids", first + begin, first + end))
+                ids = dataset.column("ids", first + begin, first + end, verify=verify is not None)
+                texts = change(texts, ids)
             found.append(sequences.tokens(texts))
     return joined(found)
 

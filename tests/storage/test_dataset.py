@@ -128,7 +128,7 @@ def test_column__any_rows(images, name):
 
 @pytest.mark.parametrize("limit", [0, 60, 10**9])
 def test_take__texts_that_are_kept_stay_within_their_limit(text_build, commit, monkeypatch, limit):
-    monkeypatch.setattr("storage.part.HELD_BYTES", limit)
+    monkeypatch.setattr("storage.kept.HELD_BYTES", limit)
     texts = [f"text number {i}" for i in range(40)]
     dataset = commit(text_build(texts, 3))
     most = 0
@@ -142,7 +142,7 @@ def test_take__texts_that_are_kept_stay_within_their_limit(text_build, commit, m
 
 
 def test_take__memory_maps_that_are_kept_stay_within_their_limit(image_build, commit, monkeypatch):
-    monkeypatch.setattr("storage.part.HELD_MAPS", 3)
+    monkeypatch.setattr("storage.kept.HELD_MAPS", 3)
     dataset = commit(image_build(40, (2, 2, 1), 4, 4))
     whole = dataset.read(0, 40)
     for row in np.random.default_rng(0).permutation(40):
