@@ -51,6 +51,10 @@ def to_keras(
     PyTorch without a GPU; tensors lie in the feed's memory, which is used again only when they are gone. Else one: into
     a tensor, to the GPU, or by JAX.
 
+    Epochs of packed rows differ in their number of batches, and Keras takes as many from each epoch of a ``fit`` as the
+    first has: an epoch that has more loses its last ones, which is said by a warning. To lose none call ``fit`` for one
+    epoch at a time, ``fit(initial_epoch=3, epochs=4)``.
+
     Keras keeps ``fit(class_weight=)`` from an object like this, and says nothing: let `transform` make a column of
     weights, and name it as `weights`.
 
@@ -112,14 +116,13 @@ class KerasBatches(DataAdapter):
         if transform is None:
             column_names(feed, self._names)
         # Keras asks once per fit, and stops every epoch there, so it cannot be what is left of the first epoch.
-        self._steps = len(feed)
-        self._passes = Passes(feed, self._steps)
+        self._passes = Passes(feed, len(feed))
         self._filter: Any = None
         self.callback = _Callback(self)
 
     def __len__(self) -> int:
         """Batches of an epoch, the same for every rank."""
-        return self._steps
+        return self._passes.most
 
     def __repr__(self) -> str:
         return f"<KerasBatches of {self.feed!r}>"
@@ -156,8 +159,10 @@ class KerasBatches(DataAdapter):
 
     @property
     def num_batches(self) -> int:
-        """Batches of an epoch."""
-        return self._steps
+        """Batches of the epoch that comes next."""
+        if self.feed.options.packs:  # else all epochs have as many
+            self._passes.measure()
+        return len(self)
 
     @property
     def batch_size(self) -> None:
@@ -215,6 +220,7 @@ class KerasBatches(DataAdapter):
         begun = time.perf_counter()
         try:
             batch = next(iteration)
+            self._warn_of_more()
             if self._transform is not None:
                 batch = self._transform(batch)
             if missing := [name for name in self._names if name not in batch]:
@@ -227,6 +233,16 @@ class KerasBatches(DataAdapter):
         inputs = found[self._inputs] if isinstance(self._inputs, str) else {name: found[name] for name in self._inputs}
         others = [found[name] for name in self._others]
         return (inputs, *others)
+
+    def _warn_of_more(self) -> None:
+        """Say so, if Keras asks for no batch after this one, and there are more."""
+        current, most = self._passes.current, self._passes.most
+        if current is not None and current.given == most and self.feed.step < len(self.feed):
+            warnings.warn(
+                f"expected epoch {self.feed.epoch} to have {most:,} batches, as the first of this fit, received "
+                f"{len(self.feed):,}: Keras leaves the last ones out; call fit for one epoch at a time",
+                stacklevel=2,
+            )
 
     def _begin_epoch(self, epoch: int) -> None:
         """Read Keras' epoch next."""

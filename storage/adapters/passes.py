@@ -21,11 +21,15 @@ class Passes:
     feed : Batches
     most : int
         Batches of an iteration after which nobody asks for more.
+
+    Attributes
+    ----------
+    most : int
     """
 
     def __init__(self, feed: Batches, most: int) -> None:
         self.feed = feed
-        self._most = most
+        self.most = most
         self._start = self._left = feed.epoch, feed.step
         self._current: Pass | None = None
         self._done = False
@@ -56,6 +60,13 @@ class Passes:
         self._start = self._left = epoch, step
         self._current, self._done = None, False
 
+    def measure(self) -> None:
+        """Count the batches of the epoch that the next iteration reads."""
+        epoch, step = self.start
+        if epoch != self.feed.epoch:
+            self.move(epoch, step)
+        self.most = len(self.feed)
+
     def __iter__(self) -> Pass:
         return Pass(self)
 
@@ -76,7 +87,7 @@ class Passes:
             batch = next(self.feed, None)
         self._left = self.feed.epoch, self.feed.step
         current.given += batch is not None
-        self._done = batch is None or current.given >= self._most
+        self._done = batch is None or current.given >= self.most
         return batch
 
 

@@ -219,9 +219,45 @@ def test_fit__epochs_of_packed_rows_differ_in_length(texts):
         model = keras.Model(tokens, keras.layers.Dense(1)(keras.layers.Rescaling(1.0)(tokens)))
         model.compile(loss="mse", metrics=[Last()])
         data = to_keras(feed(first), targets="sum", transform=lambda batch: batch | {"sum": batch["values"].sum(1)})
-        found = fit(data, callbacks=[data.callback] if tied else [], model=model, initial_epoch=first, epochs=5).sums
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Keras leaves the last ones out")
+            found = fit(
+                data, callbacks=[data.callback] if tied else [], model=model, initial_epoch=first, epochs=5
+            ).sums
         for epoch, seen in found.items():
             assert seen == [int(batch["values"].sum()) for batch in feed(epoch)][: lengths[first]]
+
+
+def packed(texts, first):
+    """Packed rows of which epochs 0, 1 and 2 have fewer and fewer batches, as Keras takes them, and a model."""
+    feed = storage.batches(texts, 4, epoch=first, sequences=storage.Sequences(None, 12, "pack"), noise=shorten)
+    tokens = keras.Input((12,), dtype="int32")
+    model = keras.Model(tokens, keras.layers.Dense(1)(keras.layers.Rescaling(1.0)(tokens)))
+    model.compile(loss="mse", metrics=[Last()])
+    return to_keras(feed, targets="sum", transform=lambda batch: batch | {"sum": batch["values"].sum(1)}), model
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_fit__says_which_epoch_of_packed_rows_loses_batches(texts, tied):
+    data, model = packed(texts, 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(data, callbacks=[data.callback] if tied else [], model=model, initial_epoch=1, epochs=5)
+    found = [str(warning.message) for warning in said if "Keras leaves" in str(warning.message)]
+    lengths = {epoch: len(packed(texts, epoch)[0].feed) for epoch in (1, 3, 4)}
+    assert [re.match(r"expected epoch (\d) to have (\d+) batches.* received (\d+)", one).groups() for one in found] == [
+        ("3", str(lengths[1]), str(lengths[3]))
+    ]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_fit__for_one_epoch_at_a_time_takes_all_packed_rows(texts, tied):
+    data, model = packed(texts, 1)
+    for epoch in range(1, 5):
+        callbacks = [data.callback] if tied else []
+        found = fit(data, callbacks=callbacks, model=model, initial_epoch=epoch, epochs=epoch + 1).sums
+        feed = packed(texts, epoch)[0].feed
+        assert found == {epoch: [int(batch["values"].sum()) for batch in feed]}
 
 
 @pytest.fixture
