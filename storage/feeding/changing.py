@@ -31,7 +31,10 @@ class Change:
         ValueError
             If what comes back does not belong to what was given: another number, shape or dtype.
         """
-        changed = self._noise(samples, ids, seed=self._seed, epoch=self._epoch)
+        try:
+            changed = self._noise(samples, ids, seed=self._seed, epoch=self._epoch)
+        except StopIteration as error:  # would end the epoch of whoever iterates, and nobody would know
+            raise RuntimeError(f"expected samples from {self._noise!r}, received StopIteration") from error
         expected, received = _form(samples), _form(changed)
         if received != expected:
             raise ValueError(f"expected {self._noise!r} to give {expected}, as it got, received {received}")

@@ -84,7 +84,10 @@ class Sequences:
         return joined(found)
 
     def _tokens(self, texts: Sequence[str]) -> Ragged:
-        found = bytes_plus_one(texts) if self.encode is None else self.encode(texts)
+        try:
+            found = bytes_plus_one(texts) if self.encode is None else self.encode(texts)
+        except StopIteration as error:  # would end the epoch of whoever iterates, and nobody would know
+            raise RuntimeError("expected encode to give tokens, received StopIteration from it") from error
         pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, np.ndarray) for part in found)
         values, offsets = found if pair else ragged_of(found)
         if len(offsets) != len(texts) + 1 or values.ndim != 1 or not np.can_cast(values.dtype, np.int32, "safe"):

@@ -152,6 +152,21 @@ def test_noise__of_texts_that_gives_something_else_is_refused(texts, noise):
         next(storage.batches(texts, 4, noise=noise, threads=0))
 
 
+@pytest.mark.parametrize("batching", ["bucket", "pad", "pack"])
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("who", ["noise", "encode"])
+def test_batches__stop_iteration_of_a_users_function_does_not_end_the_epoch(texts, batching, threads, who):
+    def stop(*arguments, **options):
+        return next(iter([]))
+
+    sequences = storage.Sequences(stop if who == "encode" else None, batching=batching)
+    feed = storage.batches(texts, 4, sequences=sequences, noise=stop if who == "noise" else None, threads=threads)
+    with pytest.raises(RuntimeError, match="received StopIteration"):
+        list(feed)
+    with pytest.raises(RuntimeError, match="received StopIteration"):
+        _ = feed[0]
+
+
 # Columns
 
 
