@@ -13,7 +13,7 @@ import numpy as np
 from storage.dataset import Dataset, open_dataset
 from storage.feeding.reading import read_images, read_samples, shard_edges
 from storage.images import decode_images
-from storage.layout import IDS, IMAGES, LABELS, Variable, columns
+from storage.layout import IDS, IMAGES, LABELS, OFFSETS, VALUES, Variable, columns
 from storage.part import Verify
 from storage.texts import decode
 
@@ -69,7 +69,8 @@ def to_xarray(dataset: Dataset | str | Path, split: str | None = None, *, verify
     """Open a dataset, or one split of it, as a lazy `xarray.Dataset`.
 
     As `Dataset.xarray`, but read by whole shards, see `to_dask`; images that are kept as files are decoded. Of texts,
-    ``values`` and ``offsets`` are Zarr's: UTF-8 of the only part, and where each text of the split lies in it.
+    ``values`` is the UTF-8 of the only part, and ``offsets`` tells where each text of the split lies in it; a dataset
+    with appended parts has neither, see `to_dask`.
 
     Parameters
     ----------
@@ -88,6 +89,12 @@ def to_xarray(dataset: Dataset | str | Path, split: str | None = None, *, verify
     if dataset.kind == "images":
         opened = opened.drop_vars(["values", "offsets"], errors="ignore")
         found[IMAGES] = to_dask(dataset, split, verify=verify)["values"]
+    elif len(dataset.parts) == 1:
+        part = dataset.parts[0]
+        found[OFFSETS] = _column(dataset, bounds, OFFSETS, verify)
+        slots, read = [(shard, shard + 1) for shard in range(part.layout.shards)], partial(read_slots, verify=verify)
+        sizes = [int(part.plan.slot_bytes or 0)] * len(slots)
+        found[VALUES] = lazy_rows(read, dataset, slots, (), np.dtype(np.uint8), f"read {dataset.name}", sizes)
     if split is not None:
         opened = opened.isel(sample=dataset.rows(split))
     return opened.assign({one.name: (one.dims, array, {"long_name": one.meaning}) for one, array in found.items()})
@@ -139,9 +146,22 @@ def read_rows(path: str, start: int, stop: int, *, verify: bool = False) -> np.n
     return decode_images(samples, dataset.sample_shape or ())
 
 
+def read_slots(path: str, start: int, stop: int, *, verify: bool = False) -> np.ndarray:
+    """Read the slots of some shards of texts, each filled with zeros to its end; the task of a block."""
+    part = open_dataset(path).parts[0]
+    out = np.zeros((stop - start, int(part.plan.slot_bytes or 0)), np.uint8)
+    for row, shard in zip(out, range(start, stop), strict=True):
+        data, _ = part.read_slot(shard, verify="every-read" if verify else None)
+        row[: len(data)] = np.frombuffer(data, np.uint8)
+    return out.reshape(-1)
+
+
 def read_column(path: str, start: int, stop: int, *, name: str, verify: bool = False) -> np.ndarray:
     """Read rows of a column; a worker's task."""
-    return open_dataset(path).column(name, start, stop, verify=verify)
+    dataset = open_dataset(path)
+    if name == OFFSETS.name:
+        return dataset.parts[0].column(name, start, stop, verify=verify)
+    return dataset.column(name, start, stop, verify=verify)
 
 
 def _bounds(dataset: Dataset, split: str | None) -> list[tuple[int, int]]:
@@ -152,7 +172,8 @@ def _bounds(dataset: Dataset, split: str | None) -> list[tuple[int, int]]:
 
 def _column(dataset: Dataset, bounds: Sequence[tuple[int, int]], variable: Variable, verify: bool) -> dask.array.Array:
     read, dtype = partial(read_column, name=variable.name, verify=verify), np.dtype(variable.dtype)
-    return lazy_rows(read, dataset, bounds, (), dtype, f"read {variable.name} {dataset.name}")
+    shape = (2,) if variable is OFFSETS else ()
+    return lazy_rows(read, dataset, bounds, shape, dtype, f"read {variable.name} {dataset.name}")
 
 
 def _graph(

@@ -154,6 +154,37 @@ def test_to_xarray__of_texts(texts):
     assert (opened["split"] == 2).all() and len(opened["split"]) == 10
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_to_xarray__of_texts_is_what_zarr_gives(texts, split):
+    with nothing_computed():
+        found = to_xarray(texts.path, split, verify=True)
+    wanted = texts.xarray().load()
+    wanted = wanted if split is None else wanted.isel(sample=texts.rows(split))
+    xarray.testing.assert_identical(found.compute(), wanted)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_to_xarray__a_missing_shard_of_texts_is_not_zeros(text_build, commit, verify):
+    data = commit(text_build([f"text {i}" for i in range(20)], 4))
+    data.parts[0].store.remove(data.parts[0]._data_key(2))
+    with pytest.raises(StorageError, match="missing shard 2 of 'reviews'"):
+        to_xarray(data, verify=verify)["values"].compute(scheduler="sync")
+
+
+def test_to_xarray__verified_refuses_damaged_texts_and_offsets(text_build, commit):
+    data = commit(text_build([f"text {i}" for i in range(20)], 4))
+    part = data.parts[0]
+    for key, name, message in (
+        (part._data_key(2), "values", "damaged shard 2 of 'reviews'"),
+        (f"{part.key}/data.zarr/offsets/c.0.0", "offsets", r"damaged .*offsets/c\.0\.0"),
+    ):
+        held = bytearray(part.store.read(key))
+        held[9] ^= 1
+        part.store.write(key, bytes(held))
+        with pytest.raises(StorageError, match=message):
+            to_xarray(data, verify=True)[name].compute(scheduler="sync")
+
+
 def test_to_xarray__decodes_files(file_build, commit):
     data = commit(file_build())
     found = to_xarray(data, "train")
