@@ -91,10 +91,10 @@ class Making:
             made["values"] = self.held.gather(places, self.buffers)
         if "targets" in self.wanted:
             made["targets"] = made["values"] if self.targets is None else self.targets.gather(places, self.buffers)
-            if self.targets is None and self.change is None and isinstance(made["values"], np.ndarray):
-                made["targets"] = made["values"].copy()  # whoever writes into one does not mean the other
         if self.change is not None and "values" in self.wanted:
             made["values"] = self.change(made["values"], ids)
+        if unchanged and "values" in self.wanted and _share(made["values"], made["targets"]):
+            made["targets"] = made["targets"].copy()  # whoever writes into one does not mean the other
         if self.finish is not None and "values" in self.wanted:
             return self.finish(made["values"], edges)
         return {name: made[name] for name in made if name in self.wanted}
@@ -219,6 +219,11 @@ class Run:
         for name, column in group.wanted.items():
             batch[name] = column[number]
         return batch
+
+
+def _share(one: Any, other: Any) -> bool:
+    """Whether two batches of samples lie in the same memory: a noise may give back what it got."""
+    return one is other or (isinstance(one, np.ndarray) and np.may_share_memory(one, other))
 
 
 def _flat(values: np.ndarray | None) -> np.ndarray | None:

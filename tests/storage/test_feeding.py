@@ -506,8 +506,11 @@ def test_state_dict__of_a_noise_that_prints_as_a_place_in_memory(many):
         storage.batches(many, 8, noise=plain).load_state_dict(storage.batches(many, 8, noise=Silent()).state_dict())
 
 
-def test_batches__values_and_targets_are_never_one_array(many):
-    batch = next(storage.batches(many, 8, targets=many))
+@pytest.mark.parametrize("noise", [None, lambda samples, ids, **_: samples, lambda samples, ids, **_: samples[:]])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches__values_and_targets_are_never_one_array(many, noise, threads):
+    batch = next(storage.batches(many, 8, targets=many, noise=noise, threads=threads))
+    assert not np.shares_memory(batch["values"], batch["targets"])
     batch["values"][:] = 0
     np.testing.assert_array_equal(batch["targets"], many.take(batch["rows"]))
 
