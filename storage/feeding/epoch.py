@@ -72,7 +72,13 @@ class Epoch:
     @cached_property
     def steps(self) -> int:
         """Batches of the epoch."""
-        return self._counted.whole + bool(self._counted.rest and not self._options.drop_last)
+        whole, rest = self._counted.whole, self._counted.rest
+        if self._options.packs and self._options.drop_last and not whole and rest:
+            raise ValueError(
+                f"expected at least batch_size={self._options.batch_size:,} packed rows for drop_last=True, received "
+                f"{rest:,} in epoch {self.number}: there would be no batch; use drop_last=False or a smaller batch_size"
+            )
+        return whole + bool(rest and not self._options.drop_last)
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -150,11 +150,17 @@ def check_fit(options: Options, dataset: Dataset, targets: Dataset | None) -> No
             raise ValueError(
                 f"expected the rows of {dataset.path} in {targets.path}, received others; add the noise again"
             )
+    count = rows.stop - rows.start
+    if options.drop_last and 0 < count < options.batch_size:
+        raise ValueError(
+            f"expected at least batch_size={options.batch_size:,} samples in {options.split} for drop_last=True, "
+            f"received {count:,}: there would be no batch; use drop_last=False or a smaller batch_size"
+        )
     if options.packs:
         if options.ranks > 1 and not options.drop_last:
             raise ValueError("expected drop_last=True for packed rows on several ranks, received drop_last=False")
         return
-    rest = (rows.stop - rows.start) % options.batch_size
+    rest = count % options.batch_size
     if 0 < rest < options.ranks and not options.drop_last:
         raise ValueError(
             f"expected a last batch with a sample for each of {options.ranks} ranks, received {rest} samples; use "

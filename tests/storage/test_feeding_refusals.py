@@ -104,6 +104,22 @@ def test_batches__refuse(images, options, kind, message):
         storage.batches(**{"dataset": images, **options})
 
 
+@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("batching", [None, "pad", "pack"])
+def test_batches__refuse_to_drop_the_only_batch(texts, ranks, batching):
+    sequences = storage.Sequences(batching=batching) if batching else None
+    with pytest.raises(ValueError, match="at least batch_size=36 samples in train for drop_last=True, received 35"):
+        storage.batches(texts, 36, drop_last=True, ranks=ranks, sequences=sequences)
+    assert len(storage.batches(texts, 36)) == 1
+
+
+def test_batches__refuse_to_drop_the_only_batch_of_packed_rows(texts):
+    feed = storage.batches(texts, 35, drop_last=True, sequences=storage.Sequences(batching="pack"))
+    for use in (next, len, lambda feed: feed[0]):
+        with pytest.raises(ValueError, match=r"at least batch_size=35 packed rows for drop_last=True, received \d"):
+            use(feed)
+
+
 @pytest.mark.parametrize("fill", ["a", None, 2**40, 1.5, True])
 def test_sequences__refuse_a_fill_that_is_no_token(fill):
     with pytest.raises(ValueError, match="expected fill as a whole number of 32 bits"):
