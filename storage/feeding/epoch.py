@@ -103,8 +103,17 @@ class Epoch:
         sizes, samples = self._sizes, self._sizes.footprint.total
         if not sizes.whole:
             samples = slots_of(sizes, self.schedule) * sizes.footprint.run(self.schedule.largest)
-        packed = PackedOrder.ROW_BYTES * self.order.count if self._options.packs else 0
-        return samples + sizes.ahead + self.order.nbytes + packed
+        return samples + sizes.ahead + self.order.nbytes + self._arranging
+
+    @property
+    def _arranging(self) -> int:
+        """Bytes that it takes to bring texts of like lengths together, or to pack them."""
+        sequences, count = self._options.sequences, self.order.count
+        if sequences is None or sequences.batching == "pad":
+            return 0
+        if sequences.batching == "pack":
+            return PackedOrder.ROW_BYTES * count
+        return BucketedOrder.ROW_BYTES * min(count, sequences.pool * self._options.batch_size)
 
     def look_up(self, steps: list[int]) -> dict[str, np.ndarray]:
         """Rows of some batches, int64 (batches, samples), and where the rows of packed texts begin, as ``edges``."""

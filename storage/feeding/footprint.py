@@ -10,6 +10,7 @@ from storage.arrays import compressed
 from storage.dataset import Dataset
 from storage.feeding.options import Options
 from storage.feeding.order import share
+from storage.feeding.ragged import RUN_TOKENS
 from storage.feeding.reading import ragged
 from storage.feeding.sequences import PIECE_BYTES
 
@@ -20,6 +21,12 @@ _STR_BYTES = 57
 _OFFSET_BYTES = 16
 _ENCODING = 16
 """Bytes that encoding takes for each byte of text that is encoded at once: the text, its words, lists of tokens."""
+
+
+_GATHERING = 32
+"""Bytes of indices for each token of those that are copied together."""
+_PADDING, _LAYING = 1, 5
+"""Bytes for each token of a batch, while it is padded, or laid into rows: which are tokens, and their columns."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,13 @@ def footprint_of(dataset: Dataset, options: Options, edges: np.ndarray) -> Footp
         reading = max(slots)
     texts = int(longest.sum()) + _STR_BYTES * size
     if sequences is not None:
-        arrays = 3 if options.packs else 1
-        batch, making = 4 * arrays * size * sequences.length, 0 if options.encodes else 2 * texts + encoding
+        cells, arrays = size * sequences.length, 3 if options.packs else 1
+        batch = 4 * arrays * cells
+        # Tokens before they are laid out: the sum of the longest texts', as far as it is known which texts there are.
+        most = cells if options.packs else int(np.minimum(longest + 2, sequences.length).sum())
+        making = _GATHERING * min(RUN_TOKENS, most) + 4 * most + (_LAYING if options.packs else _PADDING) * cells
+        if not options.encodes:
+            making += 2 * texts + encoding + 4 * most
     elif dataset.kind == "texts":
         batch, making = texts, texts if options.noise is not None else 0
     else:

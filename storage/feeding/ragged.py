@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 _LIMITS = np.iinfo(np.int32)
+RUN_TOKENS = 2**16
+"""Tokens of short sequences that are copied together."""
 
 
 def ragged_of(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +95,43 @@ def take(values: np.ndarray, offsets: np.ndarray, places: np.ndarray) -> tuple[n
     where = np.repeat(offsets[:-1][places] - out[:-1], lengths)
     where += np.arange(len(where))
     return values[where], out
+
+
+def copy_runs(
+    values: np.ndarray, begins: np.ndarray, ends: np.ndarray, out: np.ndarray, places: np.ndarray
+) -> None:
+    """Copy runs of values into another array, some at a time: their indices take several times the memory of both.
+
+    Parameters
+    ----------
+    values : ndarray, shape (tokens,)
+    begins, ends : ndarray of int64, shape (n,)
+        First and past-the-last token of each run.
+    out : ndarray, shape (m,)
+        Written to.
+    places : ndarray of int64, shape (n,)
+        Where in `out` each run begins.
+    """
+    lengths = ends - begins
+    edges = offsets_of(lengths)
+    first = 0
+    while first < len(lengths):
+        stop = max(first + 1, int(np.searchsorted(edges, edges[first] + RUN_TOKENS, side="right")) - 1)
+        if stop == first + 1:
+            place, begin, length = int(places[first]), int(begins[first]), int(lengths[first])
+            out[place : place + length] = values[begin : begin + length]
+        else:
+            each, low, high = lengths[first:stop], int(edges[first]), int(edges[stop])
+            within = np.arange(low, high)
+            source = np.repeat(begins[first:stop] - edges[first:stop], each)
+            source += within
+            shifts = places[first:stop] - edges[first:stop]
+            if (shifts == shifts[0]).all():  # one after the other
+                out[low + shifts[0] : high + shifts[0]] = values[source]
+            else:
+                within += np.repeat(shifts, each)
+                out[within] = values[source]
+        first = stop
 
 
 def cut(values: np.ndarray, offsets: np.ndarray, width: int, *, keep: str = "head") -> tuple[np.ndarray, np.ndarray]:

@@ -144,6 +144,9 @@ class BucketedOrder:
     seed, epoch : int
     """
 
+    ROW_BYTES = 96
+    """Of memory for each sequence of a pool, while it is sorted."""
+
     def __init__(self, order: EpochOrder, lengths: np.ndarray, start: int, pool: int, *, seed: int, epoch: int) -> None:
         self._order, self._lengths, self._start, self._pool = order, lengths, start, pool
         self._key = {"seed": seed, "epoch": epoch}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from storage.dataset import Dataset
 from storage.feeding.memory import Buffers
-from storage.feeding.ragged import joined, take
+from storage.feeding.ragged import copy_runs, joined, offsets_of
 from storage.feeding.reading import read_samples
 from storage.feeding.sequences import Ragged, Sequences, pieces_of
 from storage.part import Verify
@@ -78,17 +79,20 @@ class HeldTokens:
     def gather(self, places: np.ndarray, buffers: Buffers) -> Any:
         """Tokens of the sequences at some places: values int32 (tokens,) and offsets int64 (n + 1,)."""
         slots, rows = np.divmod(places, self._slot_rows)
-        found: list[Ragged] = []
         order = np.argsort(slots, kind="stable")
-        edges = np.flatnonzero(np.diff(slots[order], prepend=-1, append=-1))
-        for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            held = self._slots[int(slots[order[low]])]
+        edges = np.flatnonzero(np.diff(slots[order], prepend=-1, append=-1)).tolist()
+        begins, ends = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
+        found = []
+        for low, high in itertools.pairwise(edges):
+            held, places_of_slot = self._slots[int(slots[order[low]])], order[low:high]
             if held is None:
                 raise RuntimeError("expected texts that have been read")
-            found.append(take(*held, rows[order[low:high]]))
-        if len(found) == 1:
-            return found[0]
-        # Slot after slot, and back into the order that was asked for.
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return take(*joined(found), back)
+            values, offsets = held
+            begins[places_of_slot] = offsets[rows[places_of_slot]]
+            ends[places_of_slot] = offsets[rows[places_of_slot] + 1]
+            found.append((values, places_of_slot))
+        out_offsets = offsets_of(ends - begins)
+        out = np.empty(int(out_offsets[-1]), np.int32)
+        for values, places_of_slot in found:
+            copy_runs(values, begins[places_of_slot], ends[places_of_slot], out, out_offsets[places_of_slot])
+        return out, out_offsets

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -92,9 +94,49 @@ def holds_what_it_tells(dataset, options, most):
     assert grown <= told + 12 * 2**20  # threads' stacks, and what the allocator keeps of what was freed
 
 
-def test_packed_order__takes_no_more_than_its_rows():
-    import tracemalloc
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, builds_at, commit):
+    """6 MB in texts of 20 to 40 kB, which fill most of a batch."""
+    lengths = np.random.default_rng(0).integers(20_000, 40_000, 200).tolist()
+    texts = [f"{number:06d}" + "x" * length for number, length in enumerate(lengths)]
+    splits = {"train": (0, 200)}
+    return commit(builds_at["texts"](tmp_path_factory.mktemp("pages") / "pages", texts, 20, splits=splits))
 
+
+@pytest.mark.parametrize("batching", ["pad", "bucket", "pack"])
+@pytest.mark.parametrize("threads", [0, 4])
+@pytest.mark.parametrize("memory", [None, "96 MiB"])
+def test_memory__counts_what_gathering_tokens_takes(pages, batching, threads, memory):
+    sequences, size = Sequences(length=32768, batching=batching), 16 if batching == "pack" else 64
+    feed = storage.batches(pages, size, sequences=sequences, threads=threads, memory=memory)
+    assert memory is None or feed.memory < 97 * 2**20
+    assert peak_of(feed) < feed.memory
+
+
+def peak_of(feed):
+    """Bytes that an epoch takes at once."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in feed:
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        feed.close()
+
+
+def test_memory__counts_the_pool_of_buckets(builds_at, commit, tmp_path):
+    texts = ["x" * length for length in np.random.default_rng(0).integers(0, 6, 60_000).tolist()]
+    dataset = commit(builds_at["texts"](tmp_path / "short", texts, 20_000, splits={"train": (0, 60_000)}))
+    small, large = (
+        storage.batches(dataset, 64, sequences=Sequences(length=16, pool=pool), threads=0) for pool in (1, 1000)
+    )
+    assert large.memory - small.memory > 80 * 60_000
+    assert peak_of(large) < large.memory
+
+
+def test_packed_order__takes_no_more_than_its_rows():
     count = 300_000
     lengths = np.random.default_rng(0).integers(1, 300, count)
     order = EpochOrder(np.array([0, count]), 64, seed=0, epoch=0, version="v", shuffle=False)

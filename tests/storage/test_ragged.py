@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.feeding.ragged import cut, offsets_of, pad, ragged_of, take
+from storage.feeding import ragged
+from storage.feeding.ragged import copy_runs, cut, offsets_of, pad, ragged_of, take
 
 ROWS = st.lists(st.lists(st.integers(1, 99), max_size=9), max_size=12)
 KEEP = st.sampled_from(["head", "tail"])
@@ -151,6 +152,19 @@ def test_offsets__are_checked(work, offsets, message):
 def test_pad__refuses(options, message):
     with pytest.raises(ValueError, match=message):
         pad(np.arange(3), np.array([0, 3]), **{"width": 2, **options})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=20), st.integers(1, 30), st.randoms())
+def test_copy_runs__whatever_is_copied_together(monkeypatch, lengths, together, random):
+    monkeypatch.setattr(ragged, "RUN_TOKENS", together)
+    offsets = offsets_of(np.array(lengths))
+    values, places = np.arange(offsets[-1]), list(range(len(lengths)))
+    random.shuffle(places)
+    wanted, edges = take(values, offsets, np.array(places))
+    out = np.full(len(wanted) + 2, -1)
+    copy_runs(values, offsets[places], offsets[1:][places], out, edges[:-1] + 1)
+    assert out.tolist() == [-1, *wanted.tolist(), -1]
 
 
 def test_offsets_of__lengths():

@@ -98,7 +98,7 @@ def check_batch(batch, case, epoch) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(cases, st.sampled_from([0, 2]), st.booleans(), st.integers(0, 2), st.integers(0, 30))
 def test_batches__of_sequences_hold_every_text_once(reviews, case, threads, tight, epoch, resumed):
-    memory = 80_000 if tight and case["window"] < 10**8 and case["sequences"].batching != "pack" else None
+    memory = 120_000 if tight and case["window"] < 10**8 and case["sequences"].batching != "pack" else None
     feed = storage.batches(reviews, **case, threads=threads, memory=memory)
     next(feed)
     feed.set_epoch(epoch)
