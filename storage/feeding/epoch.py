@@ -103,7 +103,7 @@ class Epoch:
         sizes, samples = self._sizes, self._sizes.footprint.total
         if not sizes.whole:
             samples = slots_of(sizes, self.schedule) * sizes.footprint.run(self.schedule.largest)
-        return samples + sizes.ahead + self.order.nbytes + self._arranging
+        return samples + sizes.ahead + self.order.nbytes + sizes.per_shard * len(self.order.cuts) + self._arranging
 
     @property
     def _arranging(self) -> int:

@@ -61,8 +61,9 @@ class RingLoading:
         self, schedule: Schedule, first: int, held: Sequence[Held], slots: int, slot_rows: int, submit: Submit
     ) -> None:
         wanted = schedule.last >= first
-        self._runs: list[list[int]] = schedule.cuts[wanted, 1:].tolist()
-        self._first, self._last = schedule.first[wanted], schedule.last[wanted].tolist()
+        # Arrays: of as many shards as there may be, Python's numbers would take several times the memory.
+        self._runs = schedule.cuts[wanted, 1:]
+        self._first, self._last = schedule.first[wanted], schedule.last[wanted]
         self._held, self._submit = held, submit
         self.places = Places(slot_rows)
         self._free = list(range(slots))[::-1]
@@ -78,10 +79,10 @@ class RingLoading:
             if self._last[number] < self._step:  # between two batches of a part: no batch of its own needed it
                 self._futures.append(_NOTHING)
                 continue
-            low, high = self._runs[number]
+            low, high = self._runs[number].tolist()
             slot = self._free.pop()
             self.places.add(low, slot)
-            heapq.heappush(self._ends, (self._last[number], low, slot, number))
+            heapq.heappush(self._ends, (int(self._last[number]), low, slot, number))
             self._futures.append(self._submit(_load, self._held, slot, low, high))
 
     def ask(self, stop: int) -> bool:
@@ -149,15 +150,15 @@ class WholeLoading:
         absent = ~np.isin(pieces, np.fromiter(loaded, np.int64, len(loaded)))
         order = np.flatnonzero(absent)[np.argsort(index[absent], kind="stable")]  # as they are needed
         self._first = schedule.first[wanted][index[order]]
-        self._pieces = pieces[order].tolist()
+        self._pieces = pieces[order]
         self._futures: list[Future[Any]] = []
-        self._waited = 0
+        self._waited = self._forgotten = 0
         self._start_up_to(_AHEAD)
 
     def _start_up_to(self, end: int) -> None:
         """Not all at once: who leaves Python would have to wait for all that was begun."""
         while len(self._futures) < min(end, len(self._pieces)):
-            self._futures.append(self._start(self._pieces[len(self._futures)]))
+            self._futures.append(self._start(int(self._pieces[len(self._futures)])))
 
     def _start(self, piece: int) -> Future[Any]:
         low, high = self._edges[piece : piece + 2].tolist()
@@ -179,6 +180,9 @@ class WholeLoading:
         self._start_up_to(end + _AHEAD)
         found = self._futures[self._waited : end]
         self._waited = max(self._waited, end)
+        while self._forgotten < self._waited and self._futures[self._forgotten].done():
+            self._futures[self._forgotten] = _NOTHING  # a future takes two kilobytes
+            self._forgotten += 1
         return found
 
     def release(self, step: int) -> None:

@@ -97,9 +97,7 @@ def take(values: np.ndarray, offsets: np.ndarray, places: np.ndarray) -> tuple[n
     return values[where], out
 
 
-def copy_runs(
-    values: np.ndarray, begins: np.ndarray, ends: np.ndarray, out: np.ndarray, places: np.ndarray
-) -> None:
+def copy_runs(values: np.ndarray, begins: np.ndarray, ends: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
     """Copy runs of values into another array, some at a time: their indices take several times the memory of both.
 
     Parameters

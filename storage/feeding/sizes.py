@@ -23,6 +23,12 @@ BEYOND = 2
 """Groups of batches beyond those that are made ahead: the one in hand, and the one before it."""
 
 
+ORDER_BYTES, RUN_BYTES, PIECE_BYTES, SLOT_BYTES = 256, 1024, 2816, 3584
+"""Of memory for each shard: for its place in the order; where it is read anew in each epoch; where it is read once and
+kept (all may be asked for at once, and a future is large); and where its samples differ in bytes. Measured; next to
+nothing of large shards, most of what is held of thousands of tiny ones."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What follows from a dataset's sizes and the options, the same in every epoch."""
@@ -58,6 +64,15 @@ class Sizes:
     def room(self) -> int:
         """Bytes that are left for samples."""
         return self.limit - self.ahead if self.strict else self.limit
+
+    @property
+    def per_shard(self) -> int:
+        """Bytes for each shard beside its samples."""
+        if not self.footprint.total:
+            return ORDER_BYTES
+        if not self.whole:
+            return RUN_BYTES
+        return PIECE_BYTES if self.footprint.largest is None else SLOT_BYTES
 
     def shared(self, processes: int) -> Sizes:
         """For one of several processes on a machine."""

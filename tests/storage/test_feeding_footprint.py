@@ -136,6 +136,42 @@ def test_memory__counts_the_pool_of_buckets(builds_at, commit, tmp_path):
     assert peak_of(large) < large.memory
 
 
+@pytest.fixture(scope="module", params=["images", "texts"])
+def tiny_shards(request, tmp_path_factory, builds_at, commit):
+    """4,500 samples in 1,500 shards."""
+    arguments = [4500, (4, 4, 1), 3, 3] if request.param == "images" else [[f"text {n}" for n in range(4500)], 3]
+    return commit(
+        builds_at[request.param](tmp_path_factory.mktemp("tiny") / "tiny", *arguments, splits={"train": (0, 4500)})
+    )
+
+
+@pytest.mark.parametrize("verify", [None, "first-read"])
+@pytest.mark.parametrize("options", [{}, {"window": "8 KiB", "streams": 2, "memory": "256 KiB"}])
+def test_memory__counts_what_many_tiny_shards_take(tiny_shards, options, verify):
+    feed = storage.batches(tiny_shards, 64, verify=verify, **options)
+    assert peak_of(feed) < feed.memory + 2**21  # of which much is what the collector has not seen to yet
+
+
+def test_targets__leave_no_ids_in_memory(builds_at, commit, tmp_path):
+    count, shape = 300_000, (1, 1, 1)
+    values = np.zeros((count, *shape), np.uint8)
+    one, other = (
+        commit(
+            builds_at["images"](tmp_path / name, count, shape, 2**14, 2**14, values=found, splits={"train": (0, count)})
+        )
+        for name, found in (("one", values), ("other", values + 1))
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        feed = storage.batches(one, 64, targets=other, columns=["values", "targets"], window="16 KiB", streams=2)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < count and peak < 8 * count  # ids of one are eight bytes each
+    np.testing.assert_array_equal(next(feed)["targets"], 1)
+
+
 def test_packed_order__takes_no_more_than_its_rows():
     count = 300_000
     lengths = np.random.default_rng(0).integers(1, 300, count)
