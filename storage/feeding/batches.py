@@ -70,8 +70,8 @@ def batches(
     noise : Noise, optional
         Changes the samples, given their ids, `seed` and `epoch`: a noise of `tasks.noise`, or anything called like one.
         It gets samples in any division, batches or several at once, so each sample's result must depend on that sample
-        and its id alone; it must not write into what it gets, and gives as many of the same form. States know it by how
-        it prints, or if that is a place in memory, by its code and what it holds. In epoch 0 samples are, byte for
+        and its id alone; it must not write into what it gets, and gives as many of the same form. States know it by
+        what it holds, its `version` and, of a function, its code. In epoch 0 samples are, byte for
         byte, those of a copy that was stored with the same seed.
     targets : Dataset or path, optional
         Another copy of the same rows, whose samples are given as ``targets``. The dataset itself gives its samples

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -51,19 +55,43 @@ def _form(samples: Any) -> str:
 
 
 def name_of(what: str, function: Any) -> str:
-    """How a noise prints; or, if it prints as a place in memory, a digest of its code and all that it holds.
+    """A digest of the code, the versions and all that a function holds; how it prints where that cannot be described.
 
     Raises
     ------
     TypeError
         If it cannot be told from another of its kind.
     """
-    if " at 0x" not in (text := str(function)) and what != "encode":
-        return text
     try:
-        return digest(describe(function))
+        return digest([describe(function), sorted(_versions(function, {}))])
     except TypeError as error:
+        if what != "encode" and " at 0x" not in (text := str(function)):
+            return text
         raise TypeError(
             f"expected {what} that can be told from another by a state, received {function!r}, which holds what cannot "
             f"be described; give it a __reduce__, or make it a dataclass ({error})"
         ) from error
+
+
+def _versions(value: Any, seen: dict[int, Any]) -> set[str]:
+    """Classes that say their version (a noise raises it when its bytes change), of an object and of what it holds."""
+    if id(value) in seen or isinstance(value, (str, bytes, int, float, np.ndarray, type, ModuleType)):
+        return set()
+    seen[id(value)] = value
+    held: list[Any] = []
+    if isinstance(value, dict):
+        held = list(value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        held = list(value)
+    elif isinstance(value, partial):
+        held = [value.func, *value.args, *value.keywords.values()]
+    elif inspect.ismethod(value):
+        held = [value.__self__]
+    elif hasattr(value, "__dict__") and not inspect.isroutine(value):
+        held = list(vars(value).values())
+    elif is_dataclass(value):  # with slots
+        held = [getattr(value, field.name) for field in fields(value)]
+    kind, found = type(value), set()
+    if isinstance(version := getattr(kind, "version", None), (int, str)):
+        found = {f"{kind.__module__}.{kind.__qualname__} {version}"}
+    return found.union(*(_versions(one, seen) for one in held))
