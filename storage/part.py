@@ -251,13 +251,13 @@ class Part:
         self._refuse_damage(shard, key, load)
         self._was_read(shard, verify)
 
-    def read_slot(self, shard: int, *, verify: Verify = None) -> tuple[memoryview, np.ndarray]:
+    def read_slot(self, shard: int, *, verify: Verify = None, keep: bool = True) -> tuple[memoryview, np.ndarray]:
         """Read the bytes of a shard of ragged samples, and where each begins; nothing of it is kept here.
 
         Parameters
         ----------
         shard : int
-        verify : {None, "first-read", "every-read"}
+        verify, keep
             See `read_images`.
 
         Returns
@@ -269,7 +269,7 @@ class Part:
         """
         digest = self._expected(shard, verify)
         offsets = self._offsets_of(*self.layout.bounds(shard), verify)
-        data = memoryview(self._values(shard, offsets, digest, mapped=False)[0])
+        data = memoryview(self._values(shard, offsets, digest, mapped=False, keep=keep)[0])
         self._was_read(shard, verify)
         return data, offsets - shard * int(self.plan.slot_bytes or 0)
 
@@ -287,7 +287,7 @@ class Part:
             self._sound.add(shard)
 
     def _values(
-        self, shard: int, offsets: np.ndarray, digest: bytes | None = None, *, mapped: bool = True
+        self, shard: int, offsets: np.ndarray, digest: bytes | None = None, *, mapped: bool = True, keep: bool = True
     ) -> tuple[Any, int]:
         """The slot of a shard of ragged samples, whose offsets these are."""
         key = self._data_key(shard)
@@ -301,7 +301,7 @@ class Part:
                 values = np.memmap(path, np.uint8, "r")
                 _compare(values, digest)
                 return values, size
-            stored = self.store.read(key)
+            stored = self.store.read(key) if keep or path is None else raw.read_file(path, keep=False)
             _compare(stored, digest)
             data = decode_values(self.plan, stored)
             # The slot's end is zeros that nobody reads.
@@ -324,6 +324,8 @@ class Part:
             return load()
         except FileNotFoundError:
             raise StorageError(f"missing {what}; run verify") from None  # Zarr would silently give zeros
+        except IsADirectoryError:
+            raise StorageError(f"damaged {what}: expected a file, found a folder; run verify") from None
         except ValueError as error:
             raise StorageError(f"damaged {what}: {error}; run verify") from error
 

@@ -94,6 +94,15 @@ def read_rows(
     return out
 
 
+def read_file(path: Path, *, keep: bool = True) -> bytes:
+    """Read a whole file; see `read_rows`."""
+    with open(path, "rb", buffering=0) as file:
+        data = file.read()
+        if not keep:
+            _advise(file, "POSIX_FADV_DONTNEED")
+    return data
+
+
 def _fill(file: BinaryIO, rest: memoryview) -> None:
     """Read as many bytes as fit."""
     while len(rest):

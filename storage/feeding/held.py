@@ -100,8 +100,8 @@ class HeldImages:
 class HeldSamples:
     """Ragged samples (texts, images kept as files) as the bytes that are stored, and decoded when they are gathered."""
 
-    def __init__(self, dataset: Dataset, slots: int, slot_rows: int, verify: Verify) -> None:
-        self._dataset, self._slot_rows, self._verify = dataset, slot_rows, verify
+    def __init__(self, dataset: Dataset, slots: int, slot_rows: int, verify: Verify, keep: bool) -> None:
+        self._dataset, self._slot_rows, self._verify, self._keep = dataset, slot_rows, verify, keep
         self._slots: list[list[tuple[int, memoryview, np.ndarray]]] = [[] for _ in range(slots)]
         self._memory = [np.empty(0, np.uint8)] * slots
         self._first = np.zeros(slots, np.int64)
@@ -117,7 +117,7 @@ class HeldSamples:
         self._first[slot], self._slots[slot] = low, []
         # Copied, because a shard's memory has room for the largest of all; and into the same memory as before, because
         # what one thread allocates and another one frees is not given back.
-        read = read_samples(self._dataset, low, high, verify=self._verify)
+        read = read_samples(self._dataset, low, high, verify=self._verify, keep=self._keep)
         size = sum(int(offsets[-1, 1] - offsets[0, 0]) for _, _, offsets in read)
         if len(self._memory[slot]) < size:
             self._memory[slot] = np.empty(size, np.uint8)

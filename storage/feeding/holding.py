@@ -45,6 +45,9 @@ class Holding:
     ) -> None:
         self._datasets = datasets
         self._options, self._sizes, self._edges, self._change = options, sizes, edges, change
+        # Whether the files stay in the system's cache: what is larger would push out everything else.
+        stored = sizes.footprint.rows * sizes.footprint.stored * max(1, len(datasets))
+        self.keep = stored < psutil.virtual_memory().total // 2
         self.held: list[Held] = []
         self._places = Places(1)
         self._slots = 0
@@ -83,15 +86,14 @@ class Holding:
     def _hold(self, slots: int, slot_rows: int) -> None:
         self.held.clear()  # before there is more
         self._slots, self._places = slots, Places(slot_rows)
-        keep = self._sizes.footprint.total < psutil.virtual_memory().total // 2
-        options = self._options
+        options, keep = self._options, self.keep
         for dataset in self._datasets:
             held: Held
             if options.encodes:
                 assert options.sequences is not None
-                held = HeldTokens(dataset, slots, slot_rows, options.verify, options.sequences, self._change)
+                held = HeldTokens(dataset, slots, slot_rows, options.verify, keep, options.sequences, self._change)
             elif ragged(dataset):
-                held = HeldSamples(dataset, slots, slot_rows, options.verify)
+                held = HeldSamples(dataset, slots, slot_rows, options.verify, keep)
             else:
                 held = HeldImages(dataset, slots, slot_rows, options.verify, keep)
             self.held.append(held)

@@ -50,9 +50,9 @@ def read_images(dataset: Dataset, start: int, out: np.ndarray, *, verify: Verify
 
 
 def read_samples(
-    dataset: Dataset, start: int, stop: int, *, verify: Verify = None
+    dataset: Dataset, start: int, stop: int, *, verify: Verify = None, keep: bool = True
 ) -> list[tuple[int, memoryview, np.ndarray]]:
-    """Read the bytes of the ragged samples of some rows.
+    """Read the bytes of the ragged samples of some rows; `verify` and `keep` as in `storage.part.Part.read_images`.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def read_samples(
     """
     found = []
     for first, part, shard, low, high in _shards(dataset, start, stop):
-        data, offsets = part.read_slot(shard, verify=verify)
+        data, offsets = part.read_slot(shard, verify=verify, keep=keep)
         found.append((first, data, offsets[low:high]))
     return found
 

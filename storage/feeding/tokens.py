@@ -20,11 +20,17 @@ Change = Callable[[list[str], np.ndarray], list[str]]
 
 
 def read_tokens(
-    dataset: Dataset, low: int, high: int, verify: Verify, sequences: Sequences, change: Change | None = None
+    dataset: Dataset,
+    low: int,
+    high: int,
+    verify: Verify,
+    keep: bool,
+    sequences: Sequences,
+    change: Change | None = None,
 ) -> Ragged:
     """Read and encode the texts of some rows, a piece at a time: encoding takes many times the memory of the text."""
     found: list[Ragged] = []
-    for first, data, offsets in read_samples(dataset, low, high, verify=verify):
+    for first, data, offsets in read_samples(dataset, low, high, verify=verify, keep=keep):
         for begin, end in pieces_of(offsets[:, 1] - offsets[:, 0]):
             texts = [decode(data[a:b]) for a, b in offsets[begin:end].tolist()]
             if change is not None:
@@ -42,7 +48,7 @@ class HeldTokens:
     dataset : Dataset
         Of texts.
     slots, slot_rows : int
-    verify
+    verify, keep
         See `storage.part.Part.read_images`.
     sequences : Sequences
     change : callable, optional
@@ -55,10 +61,11 @@ class HeldTokens:
         slots: int,
         slot_rows: int,
         verify: Verify,
+        keep: bool,
         sequences: Sequences,
         change: Change | None = None,
     ) -> None:
-        self._dataset, self._slot_rows, self._verify = dataset, slot_rows, verify
+        self._dataset, self._slot_rows, self._verify, self._keep = dataset, slot_rows, verify, keep
         self._sequences, self.change = sequences, change
         self._slots: list[Ragged | None] = [None] * slots
 
@@ -70,7 +77,9 @@ class HeldTokens:
     def load(self, slot: int, low: int, high: int) -> None:
         """Read and encode the rows `low` to `high` into a slot."""
         self._slots[slot] = None  # before there is more
-        self._slots[slot] = read_tokens(self._dataset, low, high, self._verify, self._sequences, self.change)
+        self._slots[slot] = read_tokens(
+            self._dataset, low, high, self._verify, self._keep, self._sequences, self.change
+        )
 
     def lengths(self) -> np.ndarray:
         """Tokens of every row, slot after slot, once all are there; int64."""

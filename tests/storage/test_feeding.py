@@ -384,6 +384,24 @@ def test_batches__of_data_larger_than_half_the_memory_do_not_fill_it_with_pages(
     assert given == {keep}
 
 
+@pytest.mark.parametrize(
+    "sequences", [None, storage.Sequences(length=16), storage.Sequences(length=16, batching="pad")]
+)
+@pytest.mark.parametrize("keep", [True, False])
+def test_batches__of_texts_larger_than_half_the_memory_do_not_fill_it_with_pages(texts, monkeypatch, sequences, keep):
+    class Memory:
+        available, total = 2**30, 4 * texts.nbytes if keep else 50
+
+    given = set()
+    monkeypatch.setattr(holding.psutil, "virtual_memory", lambda: Memory)
+    read = storage.part.Part.read_slot
+    monkeypatch.setattr(
+        storage.part.Part, "read_slot", lambda *a, keep, **k: given.add(keep) or read(*a, keep=keep, **k)
+    )
+    list(storage.batches(texts, 4, sequences=sequences))
+    assert given == {keep}
+
+
 # Damage
 
 

@@ -130,3 +130,16 @@ def test_read_images__lets_go_of_the_pages_of_data_larger_than_memory(image_buil
     read_images(dataset, 0, np.empty((23, 5, 3, 1), np.uint8), keep=keep)
     assert given.count(os.POSIX_FADV_DONTNEED) == (0 if keep else 3)
     assert given.count(os.POSIX_FADV_SEQUENTIAL) == 3
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("kind", ["texts", "files"])
+def test_read_samples__lets_go_of_the_pages_of_data_larger_than_memory(
+    builds_at, commit, tmp_path, monkeypatch, kind, keep
+):
+    given = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, start, length, advice: given.append(advice), raising=False)
+    dataset = commit(builds_at[kind](tmp_path / "data", *([["text"] * 9] if kind == "texts" else [12])))
+    for verify in (None, "every-read"):
+        read_samples(dataset, 0, dataset.count, verify=verify, keep=keep)
+    assert given.count(os.POSIX_FADV_DONTNEED) == (0 if keep else 6)
