@@ -86,6 +86,8 @@ def read_column(store: Store, build: str, variable: Variable, count: int, start:
             found = read_into(store, key, (low - first) * row_bytes, held)
         except FileNotFoundError:
             raise StorageError(f"missing {store.location}/{key}; run verify") from None
+        except IsADirectoryError:
+            raise StorageError(f"damaged {store.location}/{key}: expected a file, found a folder; run verify") from None
         if found != len(held):
             raise StorageError(f"damaged {store.location}/{key}: it is too short; run verify")
     return out

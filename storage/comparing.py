@@ -60,8 +60,11 @@ class ComparedColumn:
             begin = (low - first) * self._row_bytes
             try:
                 self._read(chunk, begin, held)
-            except (FileNotFoundError, IsADirectoryError):
+            except FileNotFoundError:
                 raise StorageError(f"missing {self._where(chunk)}; run verify") from None
+            except IsADirectoryError:
+                why = "expected a file, found a folder"
+                raise StorageError(f"damaged {self._where(chunk)}: {why}; run verify") from None
             except ValueError as error:
                 raise StorageError(f"damaged {self._where(chunk)}: {error}; run verify") from error
         return out

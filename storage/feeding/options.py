@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, get_args
 
 import numpy as np
@@ -65,7 +66,9 @@ class Options:
                 f"expected a batch size that {self.ranks} ranks can share equally, received {self.batch_size}; "
                 "batch_size counts the samples of all ranks together"
             )
-        if self.verify not in VERIFY:
+        if not isinstance(self.split, str):
+            raise TypeError(f"expected split as a name such as 'train', received {self.split!r}")
+        if not isinstance(self.verify, (str, NoneType)) or self.verify not in VERIFY:
             raise ValueError(f"expected verify as one of {VERIFY}, received {self.verify!r}")
         if self.columns is not None:
             if not isinstance(self.columns, Iterable):
@@ -75,7 +78,7 @@ class Options:
                 raise ValueError(f"expected columns of {COLUMNS}, received {unknown[0]!r}")
             if not self.columns:
                 raise ValueError(f"expected at least one column of {COLUMNS}, received none")
-        if self.noise is not None and not callable(self.noise):
+        if self.noise is not None and (not callable(self.noise) or isinstance(self.noise, type)):
             raise TypeError(f"expected a noise, such as tasks.noise.Gaussian(severity=3), received {self.noise!r}")
         if self.sequences is not None and not isinstance(self.sequences, Sequences):
             raise TypeError(f"expected sequences as storage.Sequences(...), received {self.sequences!r}")
@@ -105,7 +108,7 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
     limit = "" if least is None else f" of at least {least}"
     try:
         number = value.__index__() if not isinstance(value, bool) else None
-    except AttributeError:
+    except (AttributeError, TypeError):  # TypeError: of an array of several
         number = None
     if number is not None and most is not None and number > most:
         raise ValueError(f"expected a whole {words} of at most {most:,}, received {value!r}")
@@ -117,8 +120,11 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
 def size_of(name: str, value: Any) -> int:
     """Bytes, from a number or from a text such as "512 MiB"."""
     try:
-        number = parse_bytes(value) if isinstance(value, str) else whole_number(name, value, 1)
-    except ValueError:
+        if not isinstance(value, str):
+            number = whole_number(name, value, 1)
+        else:  # Dask takes a unit alone for one of it, and nothing for a byte
+            number = parse_bytes(value) if any(map(str.isdigit, value)) else 0
+    except (ValueError, OverflowError):
         number = 0
     if number < 1:
         raise ValueError(f'expected {name} as a number of bytes or a text such as "512 MiB", received {value!r}')

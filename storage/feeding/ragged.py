@@ -239,14 +239,16 @@ def checked_lengths(lengths: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def at_least_one(name: str, value: int) -> int:
-    """Refuse what is no whole number of 1 or more."""
+def at_least_one(name: str, value: int, most: int | None = None) -> int:
+    """Refuse what is no whole number of 1 or more, up to `most`."""
     try:
         number = operator.index(value)
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
         raise ValueError(f"expected {name} of at least 1, received {value!r}")
+    if most is not None and number > most:
+        raise ValueError(f"expected {name} of at most {most:,}, received {value!r}")
     return number
 
 

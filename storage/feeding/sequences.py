@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from storage.feeding.ragged import at_least_one, chosen, cut, joined, offsets_of
 Ragged = tuple[np.ndarray, np.ndarray]
 PIECE_BYTES = 256 * 1024
 """Of texts that are encoded together."""
+_MOST = 2**31 - 1
+"""Of tokens and batches; more is a slip, and would overflow."""
 Encode = Callable[[Sequence[str]], Any]
 
 
@@ -61,7 +63,7 @@ class Sequences:
         if self.encode is not None and not callable(self.encode):
             raise TypeError(f"expected encode as a function of a list of texts, received {self.encode!r}")
         for name in ("length", "pool", "step"):
-            object.__setattr__(self, name, at_least_one(name, getattr(self, name)))
+            object.__setattr__(self, name, at_least_one(name, getattr(self, name), _MOST))
         object.__setattr__(self, "fill", token("fill", self.fill))
         chosen(self.batching, "bucket", "pad", "pack")
         chosen(self.keep, "head", "tail")
@@ -88,6 +90,8 @@ class Sequences:
             found = bytes_plus_one(texts) if self.encode is None else self.encode(texts)
         except StopIteration as error:  # would end the epoch of whoever iterates, and nobody would know
             raise RuntimeError("expected encode to give tokens, received StopIteration from it") from error
+        if isinstance(found, Iterator):
+            found = list(found)
         pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, np.ndarray) for part in found)
         values, offsets = found if pair else ragged_of(found)
         if len(offsets) != len(texts) + 1 or values.ndim != 1 or not np.can_cast(values.dtype, np.int32, "safe"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,6 +22,16 @@ class Shift:
 
     def __call__(self, samples, ids, *, seed, epoch):
         return samples + np.uint8(self.by)
+
+
+@dataclass
+class Repeated:
+    """A noise that holds another."""
+
+    noise: object
+
+    def __call__(self, samples, ids, *, seed, epoch):
+        return self.noise(self.noise(samples, ids, seed=seed, epoch=epoch), ids, seed=seed, epoch=epoch)
 
 
 def shift(samples, ids, *, seed, epoch, by):
@@ -40,6 +51,53 @@ def test_load_state_dict__refuses_another_noise_that_prints_as_an_address(images
     storage.batches(images, 8, noise=make(1)).load_state_dict(state)
     with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
         storage.batches(images, 8, noise=make(2)).load_state_dict(state)
+
+
+@dataclass
+class Table:
+    """A noise that prints shortened, as long arrays do."""
+
+    table: np.ndarray
+
+    def __call__(self, samples, ids, *, seed, epoch):
+        return samples + self.table[ids].reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("wrap", [lambda noise: noise, lambda noise: functools.partial(noise), Repeated])
+def test_load_state_dict__refuses_another_noise_that_prints_alike(images, wrap):
+    one, other = np.zeros(2000, np.uint8), np.zeros(2000, np.uint8)
+    other[500:1500] = 77
+    assert str(Table(one)) == str(Table(other))
+    state = storage.batches(images, 8, noise=wrap(Table(one))).state_dict()
+    storage.batches(images, 8, noise=wrap(Table(one.copy()))).load_state_dict(state)
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        storage.batches(images, 8, noise=wrap(Table(other))).load_state_dict(state)
+
+
+@pytest.mark.parametrize("wrap", [lambda noise: noise, lambda noise: functools.partial(noise), Repeated])
+def test_load_state_dict__refuses_another_version_of_a_noise(images, monkeypatch, wrap):
+    from tasks.noise import Gaussian
+
+    state = storage.batches(images, 8, noise=wrap(Gaussian(severity=3))).state_dict()
+    storage.batches(images, 8, noise=wrap(Gaussian(severity=3))).load_state_dict(state)
+    monkeypatch.setattr(Gaussian, "version", Gaussian.version + 1)
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        storage.batches(images, 8, noise=wrap(Gaussian(severity=3))).load_state_dict(state)
+
+
+def test_load_state_dict__knows_what_cannot_be_described_by_how_it_prints(images):
+    class Locked(Shift):
+        def __init__(self, by):
+            super().__init__(by)
+            self.lock = threading.Lock()
+
+        def __str__(self):
+            return f"Locked({self.by})"
+
+    state = storage.batches(images, 8, noise=Locked(1)).state_dict()
+    storage.batches(images, 8, noise=Locked(1)).load_state_dict(state)
+    with pytest.raises(ValueError, match="expected a state of this dataset and these parameters"):
+        storage.batches(images, 8, noise=Locked(2)).load_state_dict(state)
 
 
 def test_load_state_dict__refuses_another_encode_with_equal_lengths(texts):
@@ -81,6 +139,23 @@ def test_state_dict__of_numpys_truths_is_json(images):
     storage.batches(images, 8, drop_last=True, shuffle=False).load_state_dict(state)
 
 
+def test_state_dict__refuses_a_step_that_no_epoch_has(images):
+    feed = storage.batches(images, 8)
+    assert feed.state_dict(np.int64(5))["step"] == len(feed)
+    with pytest.raises(ValueError, match="expected a whole step of at most 5, received 1000000000"):
+        feed.state_dict(10**9)
+
+
+def test_load_state_dict__takes_numpys_numbers(images):
+    feed = storage.batches(images, 8)
+    feed.load_state_dict({**feed.state_dict(), "epoch": np.int64(2), "step": np.int64(3)})
+    assert json.dumps([feed.epoch, feed.step]) == "[2, 3]"
+    for step in (np.int64(6), True, 1.0, None):
+        with pytest.raises(ValueError, match="expected a state with a step from 0 to 5, received"):
+            feed.load_state_dict({**feed.state_dict(), "step": step})
+    assert (feed.epoch, feed.step) == (2, 3)
+
+
 # Options
 
 
@@ -95,6 +170,16 @@ def test_state_dict__of_numpys_truths_is_json(images):
         ({"noise": "gauss"}, TypeError, "expected a noise, such as .* received 'gauss'"),
         ({"noise": 3}, TypeError, "expected a noise, such as .* received 3"),
         ({"batch_size": 10**30}, ValueError, "expected a whole batch size of at most"),
+        ({"batch_size": np.array([4, 8])}, ValueError, "expected a whole batch size of at least 1, received array"),
+        ({"batch_size": [4]}, ValueError, r"expected a whole batch size of at least 1, received \[4\]"),
+        ({"window": ""}, ValueError, "expected window as a number of bytes or a text .* received ''"),
+        ({"window": "MiB"}, ValueError, "expected window as a number of bytes or a text .* received 'MiB'"),
+        ({"window": "1e400"}, ValueError, "expected window as a number of bytes or a text .* received '1e400'"),
+        ({"memory": "1e400 MiB"}, ValueError, "expected memory as a number of bytes or a text .* received"),
+        ({"split": ["train"]}, TypeError, "expected split as a name such as 'train', received"),
+        ({"verify": np.array(["a", "b"])}, ValueError, "expected verify as one of .* received array"),
+        ({"verify": ["first-read"]}, ValueError, "expected verify as one of .* received"),
+        ({"noise": Shift}, TypeError, "expected a noise, such as .* received <class .*Shift'>"),
         ({"targets": 5}, TypeError, "expected a path or a URL, received 5"),
         ({"dataset": None}, TypeError, "expected a path or a URL, received None"),
     ],
@@ -124,6 +209,19 @@ def test_batches__refuse_to_drop_the_only_batch_of_packed_rows(texts):
 def test_sequences__refuse_a_fill_that_is_no_token(fill):
     with pytest.raises(ValueError, match="expected fill as a whole number of 32 bits"):
         storage.Sequences(fill=fill)
+
+
+@pytest.mark.parametrize("name", ["pool", "length", "step"])
+def test_sequences__refuse_sizes_that_overflow(name):
+    with pytest.raises(ValueError, match=f"expected {name} of at most 2,147,483,647, received 4611686018427387904"):
+        storage.Sequences(**{name: 2**62})
+
+
+def test_sequences__take_tokens_from_a_generator(texts):
+    listed = storage.Sequences(lambda found: [[len(text)] for text in found])
+    lazy = storage.Sequences(lambda found: ([len(text)] for text in found))
+    one, other = (next(storage.batches(texts, 4, sequences=sequences)) for sequences in (listed, lazy))
+    np.testing.assert_array_equal(one["values"], other["values"])
 
 
 @pytest.mark.parametrize("result", [5, None, [1, 2]])
@@ -198,6 +296,17 @@ def test_to_dask__verified_refuses_a_damaged_column(builds_at, commit, tmp_path,
         to_dask(dataset, verify=True)[name].compute(scheduler="sync")
     with pytest.raises(storage.StorageError, match=rf"damaged .*{name}/c\.0"):
         to_xarray(dataset, verify=True)[name].compute(scheduler="sync")
+
+
+@pytest.mark.parametrize("verify", [None, "first-read"])
+@pytest.mark.parametrize("name", ["images/c.1.0.0.0", "labels/c.0"])
+def test_batches__a_folder_in_place_of_a_file_is_damage(image_build, commit, verify, name):
+    dataset = commit(image_build(50))
+    path = dataset.parts[0].store.path(f"{dataset.parts[0].key}/data.zarr/{name}")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(storage.StorageError, match=rf"damaged .*{name}.*: expected a file, found a folder; run verify"):
+        list(storage.batches(dataset, 4, verify=verify))
 
 
 # Closing
