@@ -181,6 +181,7 @@ def _same_rows(one: Dataset, other: Dataset, *, verify: bool) -> bool:
         return one.count == other.count
     for low in range(0, one.count, _IDS):
         high = min(low + _IDS, one.count)
-        if not np.array_equal(*(found.column("ids", low, high, verify=verify) for found in (one, other))):
+        ids, others = (found.column("ids", low, high, verify=verify) for found in (one, other))
+        if not np.array_equal(ids, others):
             return False
     return True
