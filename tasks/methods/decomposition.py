@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, is_dask, map_rows, open_blocks
 from tasks.methods.inputs import check_least, check_matrix
-from tasks.methods.moments import cross_moments, merge_moments
+from tasks.methods.moments import merge_moments, narrow_cross_moments
 from tasks.methods.reading import working_dtype
 from tasks.methods.sketch import Spectrum, leading_spectrum
 
@@ -149,7 +149,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return shape[1] > EXACT_COLUMNS and not share and few
 
     def _from_covariance(self, rows: Blocks, limit: int) -> Spectrum:
-        count, mean, scatter = rows.reduce("covariance", cross_moments, combine=merge_moments)
+        count, mean, scatter = rows.reduce("covariance", narrow_cross_moments, combine=merge_moments)
         known = int(self.n_components) if isinstance(self.n_components, Integral) else limit
         squares, components = _eigenvectors(scatter, known)
         return Spectrum(count, mean, float(np.trace(scatter)), np.sqrt(squares), components)

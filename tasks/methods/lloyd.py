@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from tasks.methods.blocks import Blocks
+from tasks.methods.bounds import Bounded, pays
 from tasks.methods.scratch import Scratch, parts
 
 
@@ -46,15 +47,20 @@ def lloyd(rows: Blocks, starts: Sequence[np.ndarray], origin: np.ndarray, max_it
     iterations = [0] * len(centers)
     previous: list[Sums | None] = [None] * len(centers)
     moving = list(range(len(centers)))
+    bounded = Bounded(rows, origin) if len(starts) == 1 and pays(rows, len(starts[0])) else None
     while moving := [start for start in moving if iterations[start] < max_iter]:
-        shared = (np.stack([centers[start] for start in moving]), origin)
-        found = rows.reduce("assign", _assign, shared=shared, combine=_add)
+        if bounded:
+            sums, counts = bounded(centers[0])
+            found = Sums(sums[None], counts[None])
+        else:
+            shared = (np.stack([centers[start] for start in moving]), origin)
+            found = rows.reduce("assign", _assign, shared=shared, combine=_add)
         still = []
         for start, sums, counts in zip(moving, found.sums, found.counts, strict=True):
             iterations[start] += 1
             now, before = Sums(sums, counts), previous[start]
-            # Equal labels give equal sums to the last bit, for the order of summation is fixed; and labels that
-            # differ but give the same sums give the same centres.
+            # Equal labels give equal sums to the last bit, for the order of summation is fixed (or they are not summed
+            # again); and labels that differ but give the same sums give the same centres.
             if before is not None and _same(now, before):
                 continue
             previous[start] = now

@@ -11,7 +11,7 @@ recommendations. The American Statistician 37(3), 242-247, equations 2.1a and 2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,15 @@ def cross_moments(block: np.ndarray) -> Moments:
     return _moments(block, cross=True)
 
 
+def narrow_cross_moments(block: np.ndarray) -> Moments:
+    """Return what `cross_moments` does, with products in the block's own type: of float32 twice as fast.
+
+    Rows are centred before, and no sum over more than `CROSS_VALUES` values is in float32; so entries are off by some
+    1e-6 of the columns' deviations.
+    """
+    return _moments(block, cross=True, dtype=block.dtype)
+
+
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Return the moments of the rows of both."""
     rows = a.rows + b.rows
@@ -53,7 +62,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return Moments(rows, mean, scatter)
 
 
-def _moments(block: np.ndarray, cross: bool) -> Moments:
+def _moments(block: np.ndarray, cross: bool, dtype: Any = np.float64) -> Moments:
     if not len(block):
         raise ValueError("expected at least one row, received an empty block; drop empty blocks")
     columns = block.shape[1]
@@ -61,10 +70,12 @@ def _moments(block: np.ndarray, cross: bool) -> Moments:
     mean = block.mean(axis=0, dtype=np.float64)
     total = np.zeros((columns, columns) if cross else columns)
     for low, high in parts(block, CROSS_VALUES if cross else PART_VALUES):
-        rows = np.subtract(block[low:high], mean, out=scratch("rows", (high - low, columns), np.float64))
+        rows = np.subtract(
+            block[low:high], mean, out=scratch("rows", (high - low, columns), dtype), casting="same_kind"
+        )
         if cross:
             # NumPy sees that both factors are one array and computes half of the product.
-            total += np.matmul(rows.T, rows, out=scratch("product", total.shape, np.float64))
+            total += np.matmul(rows.T, rows, out=scratch("product", total.shape, dtype))
         else:
             total += np.einsum("ij,ij->j", rows, rows)
     return Moments(len(block), mean, total)
