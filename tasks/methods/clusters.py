@@ -87,8 +87,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Notes
     -----
     A pass costs 2 n k d operations; of one start only the rows that may change their cluster are looked at (see
-    `tasks.methods.bounds`; 20 + 4 k bytes per row, where a twentieth of the memory has room for that). Per task: one block, 1 MB of it centred, and the distances of these rows to all
-    centres. Each task sends k (d + 1) float64 per pass and start, n/b of them in a tree, and gets k d.
+    `tasks.methods.bounds`; 20 + 4 k bytes per row, where a twentieth of the memory has room for that). Per task: one
+    block, 1 MB of it centred, and the distances of these rows to all centres. Each task sends k (d + 1) float64 per
+    pass and start, n/b of them in a tree, and gets k d.
     Passes: one for the mean, one for the sample, one per iteration, one for inertia and one for the labels. Data that
     does not fit in the workers' memory is read again in each. "k-means||" takes 11 passes per start instead of the
     sample, 20 n k d operations, and 12 bytes per row in the workers' memory; about 10 k candidates come here.
