@@ -178,8 +178,8 @@ CASES: dict[str, Case] = {
     ),
     "RandomForestClassifier": Case(
         "RandomForestClassifier",
-        {"n_estimators": 100, "criterion": "entropy", "max_depth": 50, "random_state": 0},
-        {"n_jobs": -1},
+        {"n_estimators": 100, "criterion": "entropy", "max_depth": 50, "random_state": 0, "n_jobs": -1},
+        {},
         "sklearn.ensemble",
         published=0.873,
     ),
