@@ -32,7 +32,7 @@ EXTRACT_FRACTION = 0.12
 BINS_FRACTION = 0.3
 """Share of the memory of all workers up to which bins are kept; else every pass makes them again."""
 
-HISTOGRAM_FRACTION = 0.08
+HISTOGRAM_FRACTION = 0.05
 """Share of the workers' memory that the histograms of a pass may take, in all tasks; at most `HISTOGRAM_BYTES` each."""
 
 HISTOGRAM_BYTES = 64 << 20
