@@ -46,6 +46,8 @@ class _OnBlocks:
             return self
         X, classes, codes = check_labelled(self, X, y)
         weights = check_weights(sample_weight, len(codes))
+        if weights is not None and not weights.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
         # Of scikit-learn's own: all checks of the parameters, and every attribute in its form. The counts come next.
         super().fit(np.zeros((len(classes), X.shape[1])), classes)  # type: ignore[misc]
         self._count_blocks(X, codes, weights)

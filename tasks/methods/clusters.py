@@ -18,6 +18,7 @@ from tasks.methods.blocks import Blocks, map_rows, open_blocks
 from tasks.methods.inputs import check_matrix
 from tasks.methods.lloyd import Run, center_distances, lloyd, merge_spread, nearest_centers, spread_of_rows
 from tasks.methods.moments import column_moments, merge_moments
+from tasks.methods.reading import working_dtype
 from tasks.methods.seeding import parallel_seeds, sample_of
 
 SAMPLE_ROWS = 16_384
@@ -28,6 +29,9 @@ SEEDINGS = ("k-means++", "k-means||", "random")
 
 OFFSET = 4.0
 """Up to so many times the total variance, the squared mean of the data does not call for centring the rows."""
+
+EQUAL = 1e-9
+"""Starts that end this close to each other, relatively, count as equal; the first of them wins."""
 
 
 def best_run(rows: Blocks, model: KMeans) -> tuple[Run, np.ndarray]:
@@ -49,7 +53,9 @@ def best_run(rows: Blocks, model: KMeans) -> tuple[Run, np.ndarray]:
     origin = mean if mean @ mean > OFFSET * variance.sum() else np.zeros_like(mean)
     starts = [centers + (mean - origin) for centers in model._starts(rows, mean)]
     runs = lloyd(rows, starts, origin, model.max_iter, model.tol * float(variance.mean()))
-    return min(runs, key=lambda run: run.inertia), origin
+    # Starts that end in the same clusters differ by rounding, which depends on the blocks.
+    least = min(run.inertia for run in runs)
+    return next(run for run in runs if run.inertia <= least * (1 + EQUAL)), origin
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -68,8 +74,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_clusters : int, default 8
     init : {"k-means++", "k-means||", "random"} or array-like of shape (n_clusters, d), default "k-means++"
     n_init : "auto" or int, default "auto"
-        Number of starts; "auto" is 1, except 10 for "random". The one with the least inertia wins. All starts iterate
-        in the same passes over the data, until each has ended.
+        Number of starts; "auto" is 1, except 10 for "random". The one with the least inertia wins, the first of
+        those that are equal to 1e-9. All starts iterate in the same passes over the data, until each has ended.
     max_iter : int, default 300
     tol : float, default 1e-4
         Stop when the centres move by less, squared, relative to the mean variance of the columns.
@@ -131,7 +137,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             If a parameter is not usable, there are fewer rows than clusters, or the data is not finite.
         """
         self._check_parameters()
-        X = check_matrix(self, X, reset=True)
+        X = check_matrix(self, X, reset=True, narrow=True)
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
             best, origin = best_run(rows, self)
             self.cluster_centers_ = (best.centers + origin).astype(rows.dtype)
@@ -176,7 +182,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ndarray or lazy dask.array.Array, shape (m, n_clusters)
         """
         X = self._checked(X)
-        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        dtype = working_dtype(X.dtype)
         centers, origin = self._relative()
         apply = partial(center_distances, centers=centers, origin=origin, dtype=dtype)
         columns = len(self.cluster_centers_)
@@ -196,7 +202,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
-        return check_matrix(self, X, reset=False)
+        return check_matrix(self, X, reset=False, narrow=True)
 
     def _relative(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the centres relative to their mean, and that mean."""

@@ -152,7 +152,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         count, mean, scatter = rows.reduce("covariance", narrow_cross_moments, combine=merge_moments)
         known = int(self.n_components) if isinstance(self.n_components, Integral) else limit
         squares, components = _eigenvectors(scatter, known)
-        return Spectrum(count, mean, float(np.trace(scatter)), np.sqrt(squares), components)
+        return Spectrum(count, mean, float(np.trace(scatter)), np.sqrt(squares), components, squares / count)
 
     def _sketched(self, rows: Blocks, limit: int) -> Spectrum:
         count = limit if self.n_components is None else int(self.n_components)

@@ -90,8 +90,8 @@ def square_root(gram: np.ndarray) -> np.ndarray:
     """
     # In units of each column, or the largest would decide what is small.
     scale = np.sqrt(gram.diagonal())
-    scale[scale == 0] = 1
-    gram = gram / scale / scale[:, None]
+    unit = np.where(scale == 0, 1, scale)
+    gram = gram / unit / unit[:, None]
     floor = len(gram) * np.finfo(np.float64).eps
     try:
         triangle = scipy.linalg.cholesky(gram, check_finite=False)
@@ -102,16 +102,24 @@ def square_root(gram: np.ndarray) -> np.ndarray:
     values, vectors = scipy.linalg.eigh(gram, check_finite=False)
     kept = values > floor * values[-1]
     kept[-1] = True
+    # A column of zeros stays one, whatever rounding left in the vectors.
     return np.sqrt(np.maximum(values[kept], 0))[:, None] * vectors[:, kept].T * scale
 
 
 def _mean(block: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, total: float) -> np.ndarray:
-    if weights is None:
-        return np.concatenate([block.mean(axis=0, dtype=np.float64), targets.mean(axis=0)])
-    mean = np.zeros(block.shape[1])
+    # From the first row that counts on: a column that is constant then has that very number for its mean in every
+    # block, so that its deviations are zeros and not rounding errors, by which a small penalty would divide.
+    first = 0 if weights is None else int(np.argmax(weights > 0))
+    pivot = np.concatenate([block[first].astype(np.float64), targets[first]])
+    columns = block.shape[1]
+    apart = np.zeros(len(pivot))
+    scratch = Scratch()
     for low, high in parts(block):
-        mean += weights[low:high] @ block[low:high].astype(np.float64)
-    return np.concatenate([mean, weights @ targets]) / total
+        rows = scratch("rows", (high - low, len(pivot)), np.float64)
+        np.subtract(block[low:high], pivot[:columns], out=rows[:, :columns])
+        np.subtract(targets[low:high], pivot[columns:], out=rows[:, columns:])
+        apart += rows.sum(axis=0) if weights is None else weights[low:high] @ rows
+    return pivot + apart / total
 
 
 def _merge(a: Root, b: Root, gram: bool) -> Root:

@@ -212,7 +212,7 @@ class TruncatedSVD(_OnBlocks, decomposition.TruncatedSVD):
         with open_blocks(X, name=type(self).__name__, passes=self.n_iter + 2) as rows:
             found = leading_spectrum(rows, self.n_components, self.n_oversamples, self.n_iter, random, centre=False)
             dtype = rows.dtype
-        variance = np.maximum(found.values**2 / found.rows - (found.vectors @ found.mean) ** 2, 0.0)
+        variance = found.variances
         total = found.spread / found.rows
         self.components_ = found.vectors.astype(dtype)
         self.singular_values_ = found.values.astype(dtype)

@@ -15,7 +15,7 @@ from tasks.methods.blocks import check_dask_matrix, collect, is_dask
 FLOATS = (np.float64, np.float32)
 
 
-def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1) -> Any:
+def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1, narrow: bool = False) -> Any:
     """Check X for an estimator and set or compare ``n_features_in_``.
 
     Parameters
@@ -25,6 +25,9 @@ def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1) -> Any:
         True in `fit`; otherwise the number of columns must be that of the fit.
     rows : int
         Rows needed at least.
+    narrow : bool
+        Take numbers of one or two bytes as float32, which holds them exactly, as blocks of a Dask array are taken. For
+        methods whose choices would otherwise differ between the two where rows tie but for rounding.
 
     Returns
     -------
@@ -37,7 +40,9 @@ def check_matrix(estimator: Any, X: Any, *, reset: bool, rows: int = 1) -> Any:
         If X is not a finite, numeric matrix of enough rows and the right number of columns.
     """
     if not is_dask(X):
-        return validate_data(estimator, X, reset=reset, dtype=FLOATS, order="C", ensure_min_samples=rows)
+        small = narrow and isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 2
+        dtype = np.float32 if small else FLOATS
+        return validate_data(estimator, X, reset=reset, dtype=dtype, order="C", ensure_min_samples=rows)
     X = check_dask_matrix(X)
     name = type(estimator).__name__
     if X.shape[0] < rows:

@@ -17,7 +17,6 @@ from tasks.methods.inputs import check_matrix, check_targets, check_weights, in_
 class _OnRoots:
     """Dask arrays by their root, anything else by scikit-learn's own class, which follows in the order of classes."""
 
-    _gram: ClassVar[bool]
     _unlike: ClassVar[dict[str, Any]]
     fit_intercept: bool
     coef_: np.ndarray
@@ -46,7 +45,7 @@ class _OnRoots:
         if weights is not None and (weights.min() < 0 or weights.max() <= 0):
             raise ValueError("expected weights of at least 0, not all of them 0, in sample_weight")
         found = self._reduce(X, y.reshape(len(y), -1), weights)
-        self._fit_root(found, X.shape[1], flat=y.ndim == 1)
+        self._fit_root(found, (len(y), X.shape[1]), flat=y.ndim == 1)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -78,20 +77,26 @@ class _OnRoots:
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
             weighed = [None] * len(rows) if weights is None else rows.scatter("weights", weights)
             aligned = (rows.scatter("targets", y), weighed)
-            shared = (bool(self.fit_intercept), self._gram)
-            combine = merge_grams if self._gram else merge_triangles
+            gram = self._by_gram()
+            shared = (bool(self.fit_intercept), gram)
+            combine = merge_grams if gram else merge_triangles
             found: Root = rows.reduce("root", block_root, *aligned, shared=shared, combine=combine)
-        return found._replace(root=square_root(found.root)) if self._gram else found
+        return found._replace(root=square_root(found.root)) if gram else found
 
-    def _fit_root(self, found: Root, columns: int, flat: bool) -> None:
+    def _fit_root(self, found: Root, shape: tuple[int, int], flat: bool) -> None:
         """Let scikit-learn's own class fit the few rows that stand for all."""
+        columns = shape[1]
         own = type(self).__mro__[type(self).__mro__.index(_OnRoots) + 1]
         params = self.get_params(deep=False) | {"fit_intercept": False, "copy_X": False}  # type: ignore[attr-defined]
         inner = own(**params | self._unlike)
         if getattr(self, "warm_start", False) and hasattr(self, "coef_"):
             inner.coef_ = self.coef_
+        rows = found.root
+        if len(rows) < columns <= shape[0]:
+            # As many rows as columns, as in the data, or Ridge takes the dual problem, which may be singular.
+            rows = np.pad(rows, ((0, columns - len(rows)), (0, 0)))
         # The sum of squares is that of the data; so is now what scikit-learn divides by its own number of rows.
-        rows = found.root * self._rescaling(found)
+        rows = rows * self._rescaling(len(rows), found.weight)
         X, y = np.asfortranarray(rows[:, :columns]), rows[:, columns:]
         inner.fit(X, y[:, 0] if flat else y)
         for name, value in vars(inner).items():
@@ -102,7 +107,10 @@ class _OnRoots:
             mean_y = found.mean[columns] if flat else found.mean[columns:]
             self.intercept_ = mean_y - found.mean[:columns] @ self.coef_.T
 
-    def _rescaling(self, found: Root) -> float:
+    def _by_gram(self) -> bool:
+        return True
+
+    def _rescaling(self, rows: int, weight: float) -> float:
         return 1.0
 
 
@@ -144,15 +152,26 @@ class LinearRegression(_OnRoots, linear_model.LinearRegression):
     See `tasks.methods.factors`.
     """
 
-    _gram = False
     _unlike: ClassVar[dict[str, Any]] = {}
+
+    def _by_gram(self) -> bool:
+        return False
+
+    def _fit_root(self, found: Root, shape: tuple[int, int], flat: bool) -> None:
+        super()._fit_root(found, shape, flat)
+        if hasattr(self, "singular_"):
+            # The root of few rows has a row more of rounding errors for every two blocks that were put together.
+            values = self.singular_[: min(shape)]
+            self.singular_ = np.pad(values, (0, min(shape) - len(values)))
 
 
 class Ridge(_OnRoots, linear_model.Ridge):
     """Least squares with an l2 penalty: ``||y - X w||^2 + alpha ||w||^2``.
 
-    Exact. NumPy and SciPy-sparse input is scikit-learn's own work. A Dask array is reduced in one pass to its centred
-    Gram matrix, in float64, and scikit-learn solves the root of that, by the solver that is asked for.
+    Exact, but that normal equations lose twice the digits: where the columns' means or scales are some 1e6 times their
+    deviations and nothing is centred, ask for solver="svd". NumPy and SciPy-sparse input is scikit-learn's own work. A
+    Dask array is reduced in one pass to its centred Gram matrix, in float64, or for "svd" to the triangle of its QR
+    factorization, and scikit-learn solves that, by the solver that is asked for.
 
     Parameters
     ----------
@@ -165,7 +184,7 @@ class Ridge(_OnRoots, linear_model.Ridge):
     tol : float, default 1e-4
         Of iterative solvers.
     solver : str, default "auto"
-        For a Dask array all of them come to the same; "auto" solves the normal equations.
+        For a Dask array "svd" loses the fewest digits and costs twice the others; "auto" solves the normal equations.
     positive : bool, default False
         Coefficients of at least 0.
     random_state : int, RandomState or None
@@ -190,8 +209,10 @@ class Ridge(_OnRoots, linear_model.Ridge):
     12(1), 55-67. See `tasks.methods.factors`.
     """
 
-    _gram = True
     _unlike: ClassVar[dict[str, Any]] = {}
+
+    def _by_gram(self) -> bool:
+        return bool(self.solver != "svd")
 
 
 class Lasso(_OnRoots, linear_model.Lasso):
@@ -241,11 +262,10 @@ class Lasso(_OnRoots, linear_model.Lasso):
     coordinate descent. J. Statistical Software 33(1), section 2.2 (covariance updates). See `tasks.methods.factors`.
     """
 
-    _gram = True
     _unlike: ClassVar[dict[str, Any]] = {"precompute": True}
 
-    def _rescaling(self, found: Root) -> float:
-        return float(np.sqrt(len(found.root) / found.weight))
+    def _rescaling(self, rows: int, weight: float) -> float:
+        return float(np.sqrt(rows / weight))
 
 
 def _predicted(block: np.ndarray, coef: np.ndarray, intercept: Any) -> np.ndarray:

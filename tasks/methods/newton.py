@@ -25,6 +25,9 @@ DECREASE = 0.01
 HALVINGS = 30
 """Trials of a line search; after so many, rounding is all that is left to gain from."""
 
+ROUNDING = 1e-28
+"""A step that promises this share of the value is the last: its gradient is the 1e-14 part, rounding, of its terms."""
+
 CURVATURE_PASSES = 200
 """Most products with the Hessian for one step; any step that far is a descent direction."""
 
@@ -53,7 +56,7 @@ class Solution(NamedTuple):
     iterations: np.ndarray
     """Newton steps of each problem."""
     converged: np.ndarray
-    """True where the gradient became small enough."""
+    """True where the gradient became small enough, or is rounding."""
 
 
 def minimize(objective: Objective, start: np.ndarray, tolerance: float, max_iter: int) -> Solution:
@@ -64,7 +67,7 @@ def minimize(objective: Objective, start: np.ndarray, tolerance: float, max_iter
     objective : Objective
     start : ndarray, float64 (problems, d)
     tolerance : float
-        A problem ends when the norm of its gradient falls to this times the norm at the start.
+        A problem ends when the norm of its gradient falls to this times the norm at the start, or to rounding.
     max_iter : int
         Most Newton steps.
     """
@@ -74,20 +77,22 @@ def minimize(objective: Objective, start: np.ndarray, tolerance: float, max_iter
     first = np.linalg.norm(gradients, axis=1)
     goal = tolerance * first
     iterations = np.zeros(len(points), np.int64)
-    stuck = np.zeros(len(points), bool)
+    stuck, exact = np.zeros(len(points), bool), np.zeros(len(points), bool)
     for _ in range(max_iter):
         norms = np.linalg.norm(gradients, axis=1)
-        which = np.flatnonzero((norms > goal) & ~stuck)
+        which = np.flatnonzero((norms > goal) & ~stuck & ~exact)
         if not len(which):
             break
         objective.approach(points[which], which)
         # Loose far from the optimum, tight near it: the steps end up converging faster than linearly.
         forcing = np.minimum(0.1, np.sqrt(norms[which] / first[which]))
         steps = _conjugate_gradients(objective, gradients[which], which, forcing)
+        promised = np.abs(np.einsum("ij,ij->i", gradients[which], steps))
+        exact[which] = promised <= ROUNDING * np.abs(values[which])
         moved = _line_search(objective, points, values, gradients, steps, which)
         iterations[which] += 1
         stuck[which[~moved]] = True
-    return Solution(points, iterations, np.linalg.norm(gradients, axis=1) <= goal)
+    return Solution(points, iterations, exact | (np.linalg.norm(gradients, axis=1) <= goal))
 
 
 def _conjugate_gradients(

@@ -41,6 +41,8 @@ class Spectrum(NamedTuple):
     """Singular values, float64 (k,), descending."""
     vectors: np.ndarray
     """Right singular vectors as rows, float64 (k, d); the entry of largest magnitude in each is positive."""
+    variances: np.ndarray
+    """Of the rows' coordinates along the vectors, each about its own mean, float64 (k,)."""
 
 
 class Sketch(NamedTuple):
@@ -88,19 +90,22 @@ def leading_spectrum(
     size = min(count + oversamples, *rows.shape)
     basis = random.normal(size=(rows.shape[1], size)).astype(rows.dtype)
     found: Sketch = rows.reduce("sketch", sketch_of, shared=(basis,), combine=merge_sketches)
-    origin = found.mean if centre else None
-    product = found.product
-    if not centre:
-        product = product + np.outer(found.rows * found.mean, found.mean_product)
+    # Always of deviations, in which a large offset costs no digits; the matrix as it is has the mean's part besides.
+    offset = 0 if centre else found.rows
+    product = found.product + np.outer(offset * found.mean, found.mean_product)
     for _ in range(iterations):
         basis = _orthonormal(product, rows.dtype)
-        product = rows.reduce("power", scatter_product, shared=(basis, origin), combine=np.add)
+        product = rows.reduce("power", scatter_product, shared=(basis, found.mean), combine=np.add)
+        product = product + np.outer(offset * found.mean, found.mean @ basis)
     basis = _orthonormal(product, rows.dtype)
-    triangle = rows.reduce("project", triangle_of, shared=(basis, origin), combine=merge_triangles)
-    _, values, turn = np.linalg.svd(triangle, full_matrices=False)
-    vectors = turn[:count] @ basis.T.astype(np.float64)
+    triangle = rows.reduce("project", triangle_of, shared=(basis, found.mean), combine=merge_triangles)
+    whole = merge_triangles(triangle, np.sqrt(offset) * (found.mean @ basis)[None])
+    _, values, turn = np.linalg.svd(whole, full_matrices=False)
+    values, turn = values[:count], turn[:count]
+    variances = ((triangle @ turn.T) ** 2).sum(axis=0) / found.rows
+    vectors = turn @ basis.T.astype(np.float64)
     _, vectors = svd_flip(None, vectors, u_based_decision=False)
-    return Spectrum(found.rows, found.mean, found.spread, values[:count], vectors)
+    return Spectrum(found.rows, found.mean, found.spread, values, vectors, variances)
 
 
 def sketch_of(block: np.ndarray, basis: np.ndarray) -> Sketch:
@@ -129,7 +134,7 @@ def merge_sketches(a: Sketch, b: Sketch) -> Sketch:
     )
 
 
-def scatter_product(block: np.ndarray, basis: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
+def scatter_product(block: np.ndarray, basis: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the scatter matrix of a block about the origin times the basis, float64 (d, l)."""
     product = np.zeros(basis.shape)
     for part in _deviations(block, origin):
@@ -137,7 +142,7 @@ def scatter_product(block: np.ndarray, basis: np.ndarray, origin: np.ndarray | N
     return product
 
 
-def triangle_of(block: np.ndarray, basis: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
+def triangle_of(block: np.ndarray, basis: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the triangular factor of the projected rows, float64 (at most l, l)."""
     triangle = np.empty((0, basis.shape[1]))
     for part in _deviations(block, origin):
@@ -150,16 +155,13 @@ def merge_triangles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(np.concatenate([a, b]), mode="r"))
 
 
-def _deviations(block: np.ndarray, origin: np.ndarray | None) -> Iterator[np.ndarray]:
+def _deviations(block: np.ndarray, origin: np.ndarray) -> Iterator[np.ndarray]:
     """Give the rows less the origin, some at a time, in the block's dtype; the next ones overwrite them."""
     scratch = Scratch()
     for low, high in parts(block, PRODUCT_VALUES):
-        if origin is None:
-            yield block[low:high]
-        else:
-            part = scratch("part", block[low:high].shape, block.dtype)
-            # The difference is taken in float64, then rounded: large offsets do no harm.
-            yield np.subtract(block[low:high], origin, out=part, casting="same_kind")
+        part = scratch("part", block[low:high].shape, block.dtype)
+        # The difference is taken in float64, then rounded: large offsets do no harm.
+        yield np.subtract(block[low:high], origin, out=part, casting="same_kind")
 
 
 def _orthonormal(product: np.ndarray, dtype: np.dtype) -> np.ndarray:

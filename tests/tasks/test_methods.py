@@ -186,6 +186,17 @@ def test_use__on_dask_is_lazy(method):
 
 
 @pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
+def test_use__empty_blocks_give_empty_blocks(method):
+    fitted = clone(method).fit(X, Y)
+    plain, holed = X[:90], da.concatenate([da.zeros((0, 64)), da.from_array(X[:50]), da.zeros((0, 64)), X[50:90]])
+    for word in ("transform", "decision_function", "predict", "predict_proba", "score_samples"):
+        if hasattr(fitted, word):
+            found = getattr(fitted, word)(holed)
+            assert found.chunks[0] == holed.chunks[0]
+            np.testing.assert_allclose(found.compute(), getattr(fitted, word)(plain), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ON_BLOCKS, ids=lambda m: type(m).__name__)
 def test_fit__constructor_stores_and_refit_forgets(method):
     ours = clone(method).fit(da.from_array(X, (300, 64)), Y)
     again = clone(method).fit(X, Y).fit(da.from_array(X, (300, 64)), Y)

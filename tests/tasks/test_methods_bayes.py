@@ -187,3 +187,11 @@ def test_fit__refuses_sparse_blocks_that_it_cannot_count():
         methods.GaussianNB().fit(sparse_blocks(X, 500), y)
     with pytest.raises(ValueError, match="contains NaN"):
         methods.MultinomialNB().fit(sparse_blocks(np.where(X == 3, np.nan, X), 500), y)
+
+
+@pytest.mark.parametrize("name", ["GaussianNB", "MultinomialNB", "BernoulliNB"])
+def test_fit__refuses_weights_that_are_all_zero(name):
+    X, y = np.ones((6, 2)), np.array([0, 1] * 3)
+    for data in (X, da.from_array(X, (4, 2))):
+        with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
+            getattr(methods, name)().fit(data, y, sample_weight=np.zeros(6))

@@ -159,3 +159,30 @@ def test_fit__several_starts_end_as_each_would_alone():
     assert ours.inertia_ == pytest.approx(best.inertia_, rel=1e-12)
     assert ours.n_iter_ == best.n_iter_
     np.testing.assert_array_equal(ours.labels_, best.labels_)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16])
+def test_fit__small_numbers_are_taken_alike_from_numpy_and_dask(dtype):
+    """Among few distinct rows many are as far from two centres, but for rounding."""
+    X = (DIGITS > 7).astype(dtype)[:, ::4]
+    here = methods.KMeans(6, random_state=0).fit(X)
+    lazy = methods.KMeans(6, random_state=0).fit(da.from_array(X, (400, 16)))
+    assert here.cluster_centers_.dtype == lazy.cluster_centers_.dtype == np.float32
+    np.testing.assert_array_equal(here.labels_, lazy.labels_.compute())
+    assert here.transform(X).dtype == lazy.transform(da.from_array(X)).dtype == np.float32
+
+
+def test_best_run__the_first_of_starts_that_end_in_the_same_place(monkeypatch):
+    from tasks.methods import clusters
+
+    made = clusters.lloyd
+    monkeypatch.setattr(
+        clusters,
+        "lloyd",
+        lambda *args: [run._replace(inertia=run.inertia * (1 - 1e-15 * i)) for i, run in enumerate(made(*args))],
+    )
+    centers = np.array([[0.0], [10.0]])
+    starts = [centers, centers[::-1]]
+    monkeypatch.setattr(methods.KMeans, "_starts", lambda self, rows, mean: [start - mean for start in starts])
+    ours = methods.KMeans(2, n_init=2, random_state=0).fit(np.array([[0.0], [1.0], [10.0], [11.0]]))
+    np.testing.assert_allclose(ours.cluster_centers_, [[0.5], [10.5]])

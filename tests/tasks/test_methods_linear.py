@@ -164,3 +164,46 @@ def test_square_root__of_what_has_none_but_for_rounding():
     scale = np.sqrt(np.maximum(gram.diagonal(), 1e-300))
     np.testing.assert_allclose(root.T @ root / scale / scale[:, None], gram / scale / scale[:, None], atol=1e-13)
     assert factors.square_root(np.zeros((3, 3))).shape == (1, 3)
+
+
+# As scikit-learn says it on a column that is constant.
+@pytest.mark.filterwarnings("ignore:An ill-conditioned matrix:scipy.linalg.LinAlgWarning")
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("LinearRegression", {"positive": True}), ("Ridge", {"alpha": 1e-20}), ("Ridge", {"alpha": 0.0}), ("Lasso", {})],
+)
+def test_fit__constant_columns_get_no_coefficient(name, options, weighed):
+    """Means of blocks that differ by a rounding error would leave a column of 1e-15 to divide by."""
+    random = np.random.default_rng(3)
+    X = random.normal(size=(300, 4))
+    X[:, 1], X[:, 3] = 0.1, 1e5 / 3
+    y = X @ [1.0, 0.0, 2.0, 0.0] + 0.1 * random.normal(size=300)
+    weights = random.integers(0, 3, 300).astype(float) if weighed else None
+    if weighed:
+        X[weights == 0] = 1e3  # what does not count is not constant
+    for chunks in (300, 37, 1):
+        fitted = getattr(methods, name)(**options).fit(da.from_array(X, (chunks, 4)), y, sample_weight=weights)
+        np.testing.assert_array_equal(fitted.coef_[[1, 3]], 0)
+        kept = slice(None) if weights is None else weights > 0
+        known = linear_model.Lasso() if name == "Lasso" else linear_model.LinearRegression()
+        expected = known.fit(X[kept][:, [0, 2]], y[kept], None if weights is None else weights[kept])
+        np.testing.assert_allclose(fitted.coef_[[0, 2]], expected.coef_, rtol=1e-4 if name == "Lasso" else 1e-9)
+
+
+def test_ridge__by_triangles_keeps_the_digits_of_what_is_not_centred():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(300, 4)) + 1e6
+    y = X @ [1.0, 2.0, -3.0, 0.5]
+    options = {"alpha": 1e-3, "solver": "svd", "fit_intercept": False}
+    ours = methods.Ridge(**options).fit(da.from_array(X, (70, 4)), y)
+    np.testing.assert_allclose(ours.coef_, linear_model.Ridge(**options).fit(X, y).coef_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 10])
+def test_linear_regression__as_many_singular_values_as_scikit_learn(chunks):
+    X, y = DATA["digits"][0][:10], DATA["digits"][1][:10]
+    ours = methods.LinearRegression().fit(da.from_array(X, (chunks, 64)), y)
+    reference = linear_model.LinearRegression().fit(X, y)
+    assert ours.rank_ == reference.rank_ == 9
+    np.testing.assert_allclose(ours.singular_, reference.singular_, atol=1e-9)

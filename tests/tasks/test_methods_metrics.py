@@ -233,3 +233,14 @@ def test_metrics__on_a_cluster_name_their_tasks(workers):
             reference.f1_score(TRUE, PRED, average="macro")
         )
         assert metrics.silhouette_score(lazy(TRUE[:, None] * 1.0 + WEIGHTS[:, None], 90), TRUE) > 0
+
+
+def test_log_loss__a_block_in_which_nothing_counts():
+    true, said = np.array([0, 1, 0, 1, 1, 0]), np.array([0.2, 0.7, 0.4, 0.6, 0.9, 0.1])
+    weights = np.array([0.0, 0, 1, 1, 1, 2])
+    expected = reference.log_loss(true, said, sample_weight=weights)
+    for chunks in (6, 2, 1):
+        found = metrics.log_loss(da.from_array(true, chunks), said, sample_weight=weights)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError):
+        metrics.log_loss(da.from_array(true, 2), np.where(said < 0.5, 7.0, said), sample_weight=weights)

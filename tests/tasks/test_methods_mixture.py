@@ -195,3 +195,22 @@ def test_fit__refuses(options, message):
 def test_fit__refuses_a_single_row():
     with pytest.raises(ValueError, match="expected at least 2 rows"):
         methods.GaussianMixture().fit(da.ones((1, 2)))
+
+
+def test_fit__of_starts_that_end_in_the_same_place_the_first_wins():
+    """Which of two equal likelihoods is greater by rounding depends on the blocks."""
+    random = np.random.default_rng(0)
+    X = np.concatenate([random.normal(size=(150, 2)), random.normal(size=(150, 2)) + 30])
+    options = {"n_components": 2, "n_init": 5, "init_params": "random_from_data", "tol": 1e-12, "max_iter": 500}
+    first = methods.GaussianMixture(**options | {"n_init": 1}, random_state=3).fit(X)
+    for chunks in (300, 70, 41, 13):
+        ours = methods.GaussianMixture(**options, random_state=3).fit(da.from_array(X, (chunks, 2)))
+        np.testing.assert_allclose(ours.means_, first.means_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_fit__small_numbers_are_taken_alike_from_numpy_and_dask(dtype):
+    X = (load_digits().data > 7).astype(dtype)[:, 2::5]
+    here = methods.GaussianMixture(4, random_state=0, reg_covar=1e-2).fit(X)
+    lazy = methods.GaussianMixture(4, random_state=0, reg_covar=1e-2).fit(da.from_array(X, (400, X.shape[1])))
+    np.testing.assert_allclose(here.means_, lazy.means_, rtol=1e-9, atol=1e-12)

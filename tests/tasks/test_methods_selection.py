@@ -17,6 +17,7 @@ from scipy.stats import loguniform
 from sklearn import model_selection as reference
 from sklearn.datasets import load_wine
 from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import get_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
@@ -189,3 +190,27 @@ def test_search__accuracy_of_dask_brings_no_predictions_here(monkeypatch, scorin
     search.fit(da.from_array(X, (40, 13)), Y)
     monkeypatch.undo()
     assert search.best_score_ == pytest.approx(search.fit(X, Y).best_score_, abs=1e-12)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("scoring", [None, "neg_log_loss"])
+def test_grid__weights_count_in_the_scores(lazy, scoring):
+    """As from scikit-learn 1.9 on; folds that are not in order, too."""
+    random = np.random.default_rng(0)
+    weights = random.integers(0, 4, len(X)).astype(float)
+    folds = list(reference.ShuffleSplit(3, random_state=0).split(X))
+    ours = methods.GridSearchCV(methods.GaussianNB(), {"var_smoothing": [1e-9, 1e-1]}, scoring=scoring, cv=folds)
+    data = da.from_array(X, (100, X.shape[1])) if lazy else X
+    ours.set_params(return_train_score=True).fit(data, Y, sample_weight=weights)
+    score = get_scorer(scoring or "accuracy")
+    for word, rows in (("test", 1), ("train", 0)):
+        for number, fold in enumerate(folds):
+            model = GaussianNB(var_smoothing=1e-1).fit(X[fold[0]], Y[fold[0]], weights[fold[0]])
+            expected = score(model, X[fold[rows]], Y[fold[rows]], sample_weight=weights[fold[rows]])
+            np.testing.assert_allclose(ours.cv_results_[f"split{number}_{word}_score"][1], expected, rtol=1e-9)
+
+
+def test_grid__says_that_a_score_has_no_weights():
+    search = methods.GridSearchCV(methods.GaussianNB(), {}, scoring=lambda model, X, y: 0.0)
+    with pytest.warns(UserWarning, match="does not support sample_weight"):
+        search.fit(X, Y, sample_weight=np.ones(len(X)))

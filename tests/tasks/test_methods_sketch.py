@@ -215,3 +215,15 @@ def test_truncated_svd__refuses():
         TruncatedSVD(65).fit(lazy)
     with pytest.raises(ValueError, match="expected 2 columns, one per component"):
         TruncatedSVD(2).fit(lazy).inverse_transform(lazy)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(np.float64, 1e-9), (np.float32, 2e-3)])
+def test_truncated_svd__variance_far_from_zero(dtype, rounding):
+    """The first component is the offset itself; what varies along it is 1e-8 of its square."""
+    X = (np.random.default_rng(0).normal(size=(500, 6)) * [3, 2, 1, 1, 1, 1] + 1e4).astype(dtype)
+    exact = decomposition.TruncatedSVD(3, algorithm="arpack").fit(X.astype(np.float64))
+    for chunks in (500, 61):
+        ours = TruncatedSVD(3, n_iter=10, random_state=0).fit(da.from_array(X, (chunks, 6)))
+        np.testing.assert_allclose(ours.singular_values_, exact.singular_values_, rtol=rounding)
+        np.testing.assert_allclose(ours.explained_variance_, exact.explained_variance_, rtol=rounding)
+        np.testing.assert_allclose(ours.explained_variance_ratio_, exact.explained_variance_ratio_, rtol=rounding)

@@ -115,3 +115,11 @@ def test_fit__refuses_one_class_and_other_columns():
     fitted = methods.LinearSVC().fit(X, y)
     with pytest.raises(ValueError, match="X has 12 features, but LinearSVC is expecting 13"):
         fitted.predict(da.from_array(X[:, :12], (50, 12)))
+
+
+def test_fit__stops_where_nothing_but_rounding_is_left():
+    """Constant columns and balanced classes: the optimum is the start, and its gradient is of 1e-15."""
+    y = np.repeat([0, 1], [17, 23])
+    ours = methods.LinearSVC(class_weight="balanced").fit(da.full((40, 3), 2.7, chunks=(7, 3)), y)
+    np.testing.assert_allclose(ours.coef_, 0, atol=1e-12)
+    assert ours.n_iter_ == 1

@@ -46,6 +46,7 @@ def place_rows(
         *(dask.delayed(array, pure=True) for array in held),
         finish=finish,
         function=function,
+        columns=columns,
         token=step_name("transform", name),
         dtype=np.float64,
         meta=np.empty((0, 0)),
@@ -64,6 +65,10 @@ def _with_held(block: np.ndarray, held: tuple[np.ndarray, ...], function: Callab
     return function(block, *held)
 
 
-def _finish_and_place(block: np.ndarray, *held: np.ndarray, finish: Callable, function: Callable) -> np.ndarray:
+def _finish_and_place(
+    block: np.ndarray, *held: np.ndarray, finish: Callable, function: Callable, columns: int
+) -> np.ndarray:
+    if not len(block):
+        return np.empty((0, columns))
     result: np.ndarray = function(finish(block), *held)
     return result

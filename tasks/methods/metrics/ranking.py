@@ -149,5 +149,9 @@ def _nothing(a: None, b: None) -> None:
 
 def _block_loss(true: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None, classes: np.ndarray) -> np.ndarray:
     weights = check_weights(weights, len(true))
+    if weights is not None and not weights.any():
+        # A block in which nothing counts is checked like the others; scikit-learn would refuse its weights.
+        metrics.log_loss(true, predicted, labels=classes)
+        return np.zeros(2)
     total = metrics.log_loss(true, predicted, normalize=False, sample_weight=weights, labels=classes)
     return np.array([total, len(true) if weights is None else weights.sum()])

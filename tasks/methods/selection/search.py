@@ -6,6 +6,7 @@ import contextvars
 import time
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,7 +93,8 @@ class _Searching:
         groups : array-like, shape (n,), optional
             For splitters that ask for them.
         **fit_params
-            For the estimator's `fit`; what has n entries is cut with the rows.
+            For the estimator's `fit`; what has n entries is cut with the rows. `sample_weight` weighs the scores, too,
+            where the scoring can.
         """
         if isinstance(self.in_flight, bool) or not isinstance(self.in_flight, int) or self.in_flight < 1:
             raise ValueError(f"expected in_flight of at least 1 fit, received {self.in_flight!r}")
@@ -104,11 +106,12 @@ class _Searching:
         self._folds = list(splitter.split(stand_in, y, groups))
         self.scorer_ = check_scoring(self.estimator, scoring=self.scoring)
         self.multimetric_, self.n_splits_ = False, len(self._folds)
+        self._weigh_scores = fit_params.get("sample_weight") is not None and _accepts_weights(self.scorer_)
         journal = Journal(Path(self.resume), self._fingerprint(X, y, fit_params)) if self.resume is not None else None
         try:
             self._search(X, y, fit_params, journal)
         finally:
-            del self._folds
+            del self._folds, self._weigh_scores
             if journal is not None:
                 journal.close()
         self._choose()
@@ -174,13 +177,15 @@ class _Searching:
             estimator.set_params(**clone(candidate, safe=False))
             X_train, y_train = _part(estimator, X, y, train)
             X_test, y_test = _part(estimator, X, y, test, train)
-            given = {name: _aligned(value, train, _num_samples(X)) for name, value in fit_params.items()}
+            given = {name: _aligned(value, train, X) for name, value in fit_params.items()}
             estimator.fit(X_train, **given) if y is None else estimator.fit(X_train, y_train, **given)
             fitted = time.perf_counter()
-            result["test_scores"] = self._score_of(estimator, X_test, y_test)
+            weights = _aligned(fit_params["sample_weight"], test, X) if self._weigh_scores else None
+            result["test_scores"] = self._score_of(estimator, X_test, y_test, weights)
             scored = time.perf_counter()
             if self.return_train_score:
-                result["train_scores"] = self._score_of(estimator, X_train, y_train)
+                weights = given["sample_weight"] if self._weigh_scores else None
+                result["train_scores"] = self._score_of(estimator, X_train, y_train, weights)
         except Exception as error:
             if self.error_score == "raise":
                 raise
@@ -191,11 +196,12 @@ class _Searching:
                 result["train_scores"] = {"score": float(self.error_score)}
         return {**result, "fit_time": fitted - begun, "score_time": scored - fitted}
 
-    def _score_of(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+    def _score_of(self, estimator: Any, X: Any, y: Any, weights: Any) -> dict[str, float]:
+        given = {} if weights is None else {"sample_weight": weights}
         metric = _metric_of(self.scoring, estimator) if is_dask(X) and y is not None else None
         if metric is not None:
-            return {"score": float(metric(y, estimator.predict(X)))}
-        score = self.scorer_(estimator, X) if y is None else self.scorer_(estimator, X, y)
+            return {"score": float(metric(y, estimator.predict(X), **given))}
+        score = self.scorer_(estimator, X, **given) if y is None else self.scorer_(estimator, X, y, **given)
         return {"score": float(score)}
 
     def _choose(self) -> None:
@@ -301,10 +307,23 @@ def _part(estimator: Any, X: Any, y: Any, rows: np.ndarray, train: np.ndarray | 
     return take_rows(X, order), None if y is None else take_rows(y, order)
 
 
-def _aligned(value: Any, rows: np.ndarray, count: int) -> Any:
+def _aligned(value: Any, rows: np.ndarray, X: Any) -> Any:
+    """Cut what has an entry for each row as `_part` cuts the rows."""
     if not hasattr(value, "__len__") and not hasattr(value, "shape"):
         return value
-    return take_rows(value, np.sort(rows) if is_dask(value) else rows) if _num_samples(value) == count else value
+    if _num_samples(value) != _num_samples(X):
+        return value
+    return take_rows(collect(value) if is_dask(value) else value, np.sort(rows) if is_dask(X) else rows)
+
+
+def _accepts_weights(scorer: Any) -> bool:
+    """Whether a scorer weighs rows; says so if it does not, as scikit-learn does."""
+    asked = getattr(scorer, "_accept_sample_weight", None)
+    accepts = bool(asked()) if asked else "sample_weight" in signature(scorer).parameters
+    if not accepts:
+        told = f"the scoring {scorer} does not support sample_weight: the fits are weighted, the scores are not"
+        warnings.warn(told, UserWarning, stacklevel=3)
+    return accepts
 
 
 _GRID = "param_grid : dict of lists, or list of such"
