@@ -27,8 +27,8 @@ from tasks.methods.scratch import PART_VALUES, Scratch, parts, slices
 NARROW_COLUMNS = 16
 """Up to this many columns the matrix product costs less than what follows it, and float64 decides more."""
 
-# What underflow can add to a product of scaled rows, with room to spare; the rows' largest norm is near 1.
-_UNDERFLOW = 1e-30
+UNDERFLOW = 1e-30
+"""What underflow can add to a product of scaled rows, with room to spare; the rows' largest norm is near 1."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,24 @@ class Filter:
         A power of two; rows are multiplied by it. Bounds are of scaled distances.
     dtype : numpy.dtype
         Of the matrix products.
+    axes : ndarray, float64 (d, r), or None
+        Orthonormal. With them products are of r + 1 columns, the rows' coordinates and the lengths of what these leave
+        out, and give lower bounds only.
     """
 
     center: np.ndarray
     scale: float
     dtype: np.dtype
+    axes: np.ndarray | None = None
 
     @classmethod
-    def over(cls, *parts: np.ndarray, center: np.ndarray, dtype: np.dtype | None = None) -> Filter:
+    def over(
+        cls,
+        *parts: np.ndarray,
+        center: np.ndarray,
+        dtype: np.dtype | None = None,
+        axes: np.ndarray | None = None,
+    ) -> Filter:
         """Return the filter for distances between the rows of these arrays."""
         if dtype is None:
             dtype = np.dtype(np.float64 if len(center) <= NARROW_COLUMNS else np.float32)
@@ -58,12 +68,15 @@ class Filter:
         # The norm is at most the largest deviation times sqrt(d).
         reach = largest * np.sqrt(len(center))
         exponent = float(np.clip(np.ceil(np.log2(reach)), -500, 500)) if reach > 0 else 0.0
-        return cls(center, 2.0**-exponent, np.dtype(dtype))
+        return cls(center, 2.0**-exponent, np.dtype(dtype), axes)
 
     @property
     def slack(self) -> float:
         """Error bound per ||q||^2 + ||x||^2."""
-        return float(2 * (len(self.center) + 16) * np.finfo(self.dtype).eps / 2)
+        if self.axes is None:
+            return float((len(self.center) + 16) * np.finfo(self.dtype).eps)
+        # Coordinates and remainders come from d columns in float64, and the axes are orthonormal to as much.
+        return float((self.axes.shape[1] + 17) * np.finfo(self.dtype).eps) + 4 * self._rounding
 
     def queries(self, rows: np.ndarray) -> Side:
         """Prepare rows for the left side of a product."""
@@ -80,25 +93,37 @@ class Filter:
 
     def threshold(self, queries: Side, reach: np.ndarray | float) -> np.ndarray:
         """Return for each query the smallest product that a point within `reach` (squared, scaled) can have."""
-        exact = 0.5 * ((1 - self.slack) * queries.squares - reach - _UNDERFLOW)
+        exact = 0.5 * ((1 - self.slack) * queries.squares - reach - UNDERFLOW)
         return np.nextafter(exact.astype(self.dtype), self.dtype.type(-np.inf))
 
     def lower(self, queries: Side, rows: np.ndarray, products: np.ndarray) -> np.ndarray:
         """Return lower bounds of the squared distances of query `rows` with these products."""
-        return (1 - self.slack) * queries.squares[rows] - 2.0 * products.astype(np.float64) - _UNDERFLOW
+        return (1 - self.slack) * queries.squares[rows] - 2.0 * products.astype(np.float64) - UNDERFLOW
 
     def width(self, query_squares: np.ndarray, point_squares: np.ndarray | float) -> np.ndarray:
         """Return how far the upper bound lies above the lower one."""
-        return 2 * self.slack * (query_squares + point_squares) + 2 * _UNDERFLOW
+        return 2 * self.slack * (query_squares + point_squares) + 2 * UNDERFLOW
+
+    @property
+    def _rounding(self) -> float:
+        return float((len(self.center) + 16) * np.finfo(np.float64).eps)
 
     def _scaled(self, rows: np.ndarray) -> Side:
-        side = Side(np.empty((len(rows), rows.shape[1] + 1), self.dtype), np.empty(len(rows)))
+        columns = rows.shape[1] if self.axes is None else self.axes.shape[1] + 1
+        side = Side(np.empty((len(rows), columns + 1), self.dtype), np.empty(len(rows)))
         scratch = Scratch()
         for low, high in parts(rows):
             part = np.subtract(rows[low:high], self.center, out=scratch("part", rows[low:high].shape, np.float64))
             part *= self.scale
             side.squares[low:high] = np.einsum("ij,ij->i", part, part)
-            side.rows[low:high, :-1] = part
+            if self.axes is None:
+                side.rows[low:high, :-1] = part
+                continue
+            coordinates = np.matmul(part, self.axes, out=scratch("axes", (high - low, columns - 1), np.float64))
+            side.rows[low:high, :-2] = coordinates
+            rest = side.squares[low:high] - np.einsum("ij,ij->i", coordinates, coordinates)
+            # Rather too long than too short: the product of two lengths is to be an upper bound.
+            side.rows[low:high, -2] = np.sqrt(np.maximum(rest, 0) + 4 * self._rounding * side.squares[low:high])
         return side
 
 

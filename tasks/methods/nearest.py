@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.methods.distances import Filter, Side, exact_squares, multiply, passing
+from tasks.methods.projected import nearest_by_axes
 from tasks.methods.scratch import Scratch, slices
 
 TILE_QUERIES = 2048
@@ -29,7 +30,14 @@ class Neighbors(NamedTuple):
 
 
 def nearest_in_block(
-    block: np.ndarray, start: int, targets: np.ndarray | None, *queries: np.ndarray, k: int, center: np.ndarray
+    block: np.ndarray,
+    start: int,
+    targets: np.ndarray | None,
+    *queries: np.ndarray,
+    k: int,
+    center: np.ndarray,
+    axes: np.ndarray | None = None,
+    threads: int = 1,
 ) -> Neighbors:
     """Find for each query the k nearest rows of a block.
 
@@ -45,6 +53,10 @@ def nearest_in_block(
     k : int
     center : ndarray, float64 (d,)
         A point in the middle of the data; any point gives the same neighbours.
+    axes : ndarray, float64 (d, r), optional
+        From `projected.choose_axes`; any give the same neighbours.
+    threads : int
+        That may work beside BLAS's.
 
     Returns
     -------
@@ -53,14 +65,18 @@ def nearest_in_block(
 
     Notes
     -----
-    While the tiles of a block pass by, each query keeps the smallest upper bound that k rows are known to lie within;
+    With axes see `tasks.methods.projected`. Without, while the tiles of a block pass by, each query keeps the smallest upper bound that k rows are known to lie within;
     a row whose lower bound is above it cannot be a neighbour. Few rows remain, and their distances are computed
     exactly. Where thousands of rows tie (mostly duplicates) all of them remain and the search is slower.
     """
     targets = np.zeros(len(block), np.int32) if targets is None else targets
-    filter_ = Filter.over(block, *queries, center=center)
+    filter_ = Filter.over(block, *queries, center=center, axes=axes)
     points = filter_.points(block)
     scratch = Scratch()
+    if axes is not None:
+        answers = [nearest_by_axes(block, part, k, filter_, points, threads, scratch) for part in queries]
+        squares, places = (np.concatenate(both) for both in zip(*answers, strict=True))
+        return _answer(squares, places, start, targets)
     found = [
         _nearest_of_tile(block, start, targets, part[low:high], k, filter_, points, scratch)
         for part in queries
@@ -76,6 +92,14 @@ def merge_neighbors(a: Neighbors, b: Neighbors) -> Neighbors:
     order = np.lexsort((ids, squares), axis=-1)[:, :k]
     queries = np.arange(len(order))[:, None]
     return Neighbors(squares[queries, order], ids[queries, order], targets[queries, order])
+
+
+def _answer(squares: np.ndarray, places: np.ndarray, start: int, targets: np.ndarray) -> Neighbors:
+    found = places < NOBODY
+    ids = np.where(found, places + start, NOBODY)
+    carried = targets[np.where(found, places, 0)]
+    carried[~found] = 0
+    return Neighbors(squares, ids, carried)
 
 
 def _nearest_of_tile(

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from joblib import cpu_count
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,6 +17,14 @@ from tasks.methods.execution import choose_engine
 from tasks.methods.inputs import check_labelled, check_matrix, check_targets
 from tasks.methods.moments import column_moments, merge_moments
 from tasks.methods.nearest import Neighbors, merge_neighbors, nearest_in_block
+from tasks.methods.projected import (
+    LEAST_COLUMNS,
+    LEAST_QUERIES,
+    LEAST_WORK,
+    SAMPLE_QUERIES,
+    SAMPLE_ROWS,
+    choose_axes,
+)
 
 QUERY_BYTES = 64 << 20
 """Queries that one task takes along through a block of training data that is not kept in memory."""
@@ -85,7 +94,9 @@ class _Neighborhood(BaseEstimator):
                 open_blocks(self._fit_X, name=name, engine=engine) as train,
                 open_blocks(queries, name=name, engine=engine) as asked,
             ):
-                search = partial(nearest_in_block, k=k + own, center=self._center)
+                axes = _axes(train, asked, self._center, k, own)
+                threads = 1 if engine.parallel else cpu_count()
+                search = partial(nearest_in_block, k=k + own, center=self._center, axes=axes, threads=threads)
                 results, lengths = _search_blocks(train, asked, self._targets, search, outputs)
                 if not is_dask(queries):
                     return [np.concatenate(engine.fetch(handles)) for handles in results]
@@ -123,10 +134,12 @@ class KNeighborsClassifier(ClassifierMixin, _Neighborhood):
     -----
     `fit` is one pass that checks the data and finds its mean. The training data stays where it is, in n/b blocks of b
     rows; a Dask array is not gathered, so it must stay readable until the last prediction.
-    A prediction of m queries costs 2 n m d operations. On NumPy arrays everything happens in this process. Otherwise
-    each task holds one block, a copy of it and some queries, (2 b + q) d values, and tiles of 2048 x 1024 distances;
-    it sends k (distance, id, label) per query, so m k n / b of them travel, in a tree. Training data that fits in the
-    workers' memory is read once per prediction; otherwise once per 64 MB of queries.
+    A prediction of m queries costs 2 n m d operations; a large one, of m n d from 1e11 on, costs 2 n m r and a few
+    exact distances per query, where the data's first r principal axes hold most of its variance
+    (`tasks.methods.projected`; 4096 rows and 256 queries come to this process to find that out). On NumPy arrays
+    everything happens in this process. Otherwise each task holds one block, a copy of it and some queries, (2 b + q) d
+    values, and 8 MB of products; it sends k (distance, id, label) per query, so m k n / b of them travel, in a tree.
+    Training data that fits in the workers' memory is read once per prediction; otherwise once per 64 MB of queries.
 
     References
     ----------
@@ -258,6 +271,18 @@ class _Output(NamedTuple):
     function: Callable[[Neighbors, int], np.ndarray]
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def _axes(train: Blocks, asked: Blocks, center: np.ndarray, k: int, own: bool) -> np.ndarray | None:
+    """Choose axes for a large search, from rows by their positions, so that the chunks have no part in it."""
+    (rows, columns), queries = train.shape, asked.shape[0]
+    if queries < LEAST_QUERIES or columns < LEAST_COLUMNS or float(queries) * rows * columns < LEAST_WORK:
+        return None
+    some, few = (
+        blocks.take(np.unique(np.linspace(0, blocks.shape[0] - 1, count).astype(np.int64)), "sample")
+        for blocks, count in ((train, SAMPLE_ROWS), (asked, SAMPLE_QUERIES))
+    )
+    return choose_axes(some, few, center, k, rows, own)
 
 
 def _search_blocks(
