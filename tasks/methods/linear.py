@@ -153,6 +153,7 @@ class LinearRegression(_OnRoots, linear_model.LinearRegression):
     """
 
     _unlike: ClassVar[dict[str, Any]] = {}
+    singular_: np.ndarray
 
     def _by_gram(self) -> bool:
         return False

@@ -65,9 +65,10 @@ def nearest_in_block(
 
     Notes
     -----
-    With axes see `tasks.methods.projected`. Without, while the tiles of a block pass by, each query keeps the smallest upper bound that k rows are known to lie within;
-    a row whose lower bound is above it cannot be a neighbour. Few rows remain, and their distances are computed
-    exactly. Where thousands of rows tie (mostly duplicates) all of them remain and the search is slower.
+    With axes see `tasks.methods.projected`. Without, while the tiles of a block pass by, each query keeps the smallest
+    upper bound that k rows are known to lie within; a row whose lower bound is above it cannot be a neighbour. Few rows
+    remain, and their distances are computed exactly. Where thousands of rows tie (mostly duplicates) all of them remain
+    and the search is slower.
     """
     targets = np.zeros(len(block), np.int32) if targets is None else targets
     filter_ = Filter.over(block, *queries, center=center, axes=axes)

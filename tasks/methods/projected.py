@@ -144,7 +144,8 @@ def nearest_by_axes(
 def _look_for_some(
     by_query: tuple[np.ndarray, ...], block: np.ndarray, start: int, scale: float, some: tuple[int, int]
 ) -> None:
-    _look(*(values[slice(*some)] for values in by_query), block, start, scale)
+    queries, products, bases, squares, places = (values[slice(*some)] for values in by_query)
+    _look(queries, products, bases, squares, places, block, start, scale)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
