@@ -105,3 +105,24 @@ def test_moments__of_any_parts_are_those_of_the_whole(seed, cuts, offset):
 def test_moments__refuse_an_empty_block():
     with pytest.raises(ValueError, match="expected at least one row"):
         moments.column_moments(np.empty((0, 3)))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("kind", ["even", "sorted", "constant", "the chosen rows are far off"])
+def test_narrow_cross_moments__keep_the_digits_of_the_deviations(kind, offset):
+    """Centred on the mean of some rows; these may be those that are unlike all others."""
+    X = np.random.default_rng(0).normal(size=(5000, 12)) * np.logspace(-1, 1, 12)
+    if kind == "sorted":
+        X.sort(axis=0)
+    if kind == "constant":
+        X[:, ::2] = 0.1
+    if kind == "the chosen rows are far off":
+        X[:: len(X) // moments.PIVOT_ROWS] = 1e5 + X[:: len(X) // moments.PIVOT_ROWS]
+    X = (X + offset).astype(np.float32)
+    found = moments.narrow_cross_moments(X)
+    deviations = X - X.mean(axis=0, dtype=np.float64)
+    exact = deviations.T @ deviations
+    scale = np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))
+    assert found.rows == 5000
+    np.testing.assert_allclose(found.mean, X.mean(axis=0, dtype=np.float64), atol=1e-6 * deviations.std(axis=0).max())
+    assert (np.abs(found.scatter - exact) <= 4e-6 * scale).all()
