@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
@@ -102,6 +104,26 @@ def test_single_linkage__any_chunks_give_scipys_matrix():
         ours = AgglomerativeClustering(3, linkage="single").fit(da.from_array(X, (chunks, 64)))
         np.testing.assert_allclose(ours.linkage_matrix(), expected, rtol=1e-9)
         assert ours.labels_.chunks[0] == da.from_array(X, (chunks, 64)).chunks[0]
+
+
+@pytest.mark.parametrize("kind", ["noise", "one value"])
+@pytest.mark.parametrize("columns", [12, 300])
+def test_forest_of_blocks__memory_as_the_docstring_says(columns, kind):
+    """No copy of a block: what a task needs beside its rows hardly depends on how many they are."""
+    count, tile, width = 4000, spanning.TILE, 8 if columns <= 16 else 4
+    X = np.random.default_rng(2).normal(0, kind == "noise", (2 * count, columns)).astype(np.float32)
+    a, b, center = X[:count], X[count:], X.mean(axis=0, dtype=np.float64)
+    spanning._forest_of_blocks(a[:9], b[:9], 0, count, None, None, center, tile)  # compiled
+    edges = 2 * count + spanning.WAITING + (2 if kind == "noise" else spanning.STRIP) * tile
+    said = 2 * tile * (columns + 1) * width + 2 * tile**2 * width + 4 * 2**20 + 100 * edges
+    for other, start in ((a, 0), (b, count)):
+        tracemalloc.start()
+        try:
+            spanning._forest_of_blocks(a, other, 0, start, None, None, center, tile)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert 0.5 * said < peak < said
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)

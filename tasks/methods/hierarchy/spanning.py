@@ -32,11 +32,14 @@ from tasks.methods.distances import Filter, Side, exact_squares, multiply
 from tasks.methods.moments import column_moments, merge_moments
 from tasks.methods.scratch import Scratch, slices
 
-TILE = 2048
-"""Rows of a tile of distances: 16 MB of float32, and as much transposed."""
+TILE = 1024
+"""Rows of a tile of distances: 4 MB of float32, and as much transposed."""
 
 STRIP = 128
-"""Rows of a tile whose doubtful edges are decided at a time: all of them, if all distances are equal."""
+"""Rows of a tile whose doubtful edges are found at a time: all of them, if all distances are equal."""
+
+WAITING = 1 << 14
+"""Edges that are brought together, at least, before their forest takes their place."""
 
 
 class Forest(NamedTuple):
@@ -96,23 +99,51 @@ def _forest_of_blocks(
     center: np.ndarray,
     tile: int,
 ) -> Forest:
-    """Return the forest of the edges between two blocks, or within one, whose first rows are i and j."""
+    """Return the forest of the edges between two blocks, or within one, whose first rows are i and j.
+
+    Beside the blocks a task holds, for t rows of a tile and values of w bytes (4; 8 for few columns): prepared rows,
+    2 t (d + 1) w; their distances twice, 2 t^2 w; buffers of some 4 MB; and 100 bytes for each edge of the forest so far
+    and those that wait, `WAITING` and what one tile adds, at most `STRIP` t if all distances are equal.
+    """
     cores = None if least_a is None or least_b is None else (least_a, least_b)
     filter_ = Filter.over(a, b, center=center)
-    queries, points = filter_.queries(a), filter_.points(b)
     scratch = Scratch()
-    total = Forest(np.empty((2, 0), np.int64), np.empty(0))
+    total = _Union()
     for low, high in slices(len(a), tile):
+        # Rows are prepared again for every tile: a copy of both blocks would be as large as these.
+        queries = filter_.queries(a[low:high])
         for left, right in slices(len(b), tile):
             same = i == j and left == low
             if i == j and left < low:
                 continue
+            points = filter_.points(b[left:right])
             rows = a[low:high], b[left:right]
             least = cores and (cores[0][low:high], cores[1][left:right])
-            found = _forest_of_tile(filter_, queries[low:high], points[left:right], rows, least, same, scratch)
-            shifted = found.ends + np.array([[i + low], [j + left]])
-            total = merge_forests(total, Forest(shifted, found.squares))
-    return total
+            found = _forest_of_tile(filter_, queries, points, rows, least, same, scratch)
+            total.add(Forest(found.ends + np.array([[i + low], [j + left]]), found.squares))
+    return total.forest()
+
+
+class _Union:
+    """The forest of edges that come one after the other."""
+
+    def __init__(self) -> None:
+        self._parts: list[Forest] = [Forest(np.empty((2, 0), np.int64), np.empty(0))]
+        self._waiting = 0
+
+    def add(self, edges: Forest) -> None:
+        """Add edges, each given once."""
+        self._parts.append(edges)
+        self._waiting += len(edges.squares)
+        if self._waiting >= WAITING:
+            self.forest()
+
+    def forest(self) -> Forest:
+        """Return the forest of all edges so far."""
+        if self._waiting:
+            self._parts = [least_forest(*(np.concatenate(part, axis=-1) for part in zip(*self._parts, strict=True)))]
+            self._waiting = 0
+        return self._parts[0]
 
 
 def _forest_of_tile(
@@ -131,10 +162,10 @@ def _forest_of_tile(
         scaled = [(filter_.scale**2 * part).astype(lower.dtype) for part in cores]
         np.maximum(lower, scaled[0][:, None], out=lower)
         np.maximum(lower, scaled[1], out=lower)
-    if same:
-        np.minimum(lower, lower.T.copy(), out=lower)
     turned = scratch("turned", lower.shape[::-1], lower.dtype)
     np.copyto(turned, lower.T)
+    if same:
+        np.minimum(lower, turned, out=lower)
     largest = float(queries.squares.max()), float(points.squares.max())
     # The second term is what the sum above rounds, on both sides of a comparison.
     doubt = float(filter_.width(np.asarray(largest[0]), largest[1])) + 8 * np.finfo(lower.dtype).eps * sum(largest)
@@ -143,14 +174,15 @@ def _forest_of_tile(
     order, reach = _prim(lower, turned, same)
     # The vertices of the right side come after those of the left, unless both are the same.
     shift = np.array([[0], [0 if same else len(lower)]])
-    forest = Forest(np.empty((2, 0), np.int64), np.empty(0))
+    total = _Union()
     for low, high in slices(len(lower), STRIP):
         flat = _doubtful(lower, order, reach, same, low, high, doubt)
         pairs = np.stack(np.divmod(flat, lower.shape[1]))
         squares = exact_squares(*rows, *pairs)
         if cores is not None:
             squares = np.maximum(squares, np.maximum(cores[0][pairs[0]], cores[1][pairs[1]]))
-        forest = merge_forests(forest, Forest(pairs + shift, squares))
+        total.add(Forest(pairs + shift, squares))
+    forest = total.forest()
     return Forest(forest.ends - shift, forest.squares)
 
 
@@ -158,7 +190,7 @@ def _forest_of_tile(
 def _prim(lower: np.ndarray, turned: np.ndarray, same: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices of a tile in Prim's order, and the length of the edge by which each came.
 
-    The vertices are the rows, then the columns; the rows alone if both are the same.
+    The vertices are the rows, then the columns; the rows alone if both are the same: then `turned` is not looked at.
     """
     m, n = lower.shape
     total = m if same else m + n
