@@ -115,7 +115,7 @@ def test_forest_of_blocks__memory_as_the_docstring_says(columns, kind):
     a, b, center = X[:count], X[count:], X.mean(axis=0, dtype=np.float64)
     spanning._forest_of_blocks(a[:9], b[:9], 0, count, None, None, center, tile)  # compiled
     edges = 2 * count + spanning.WAITING + (2 if kind == "noise" else spanning.STRIP) * tile
-    said = 2 * tile * (columns + 1) * width + 2 * tile**2 * width + 4 * 2**20 + 100 * edges
+    said = 2 * tile * (columns + 1) * width + 2 * tile**2 * width + 4 * 2**20 + 120 * edges
     for other, start in ((a, 0), (b, count)):
         tracemalloc.start()
         try:

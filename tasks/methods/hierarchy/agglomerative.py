@@ -68,8 +68,8 @@ class AgglomerativeClustering(cluster.AgglomerativeClustering):
     -----
     Single: one pass over all pairs of blocks (n/b blocks of b rows), n^2 d operations. Per task: two blocks, and beside
     them 8 t (d + 1) bytes of prepared rows and 8 t^2 of distances for t = 1024 rows (twice as much for 16 columns or
-    fewer), 4 MB of buffers, and 100 bytes for each of 2 b + 16,384 edges: two blocks of 10,000 rows of 784 float32 are
-    63 MB, the rest is 22 MB. A task sends at most 48 b bytes, the forest of two blocks; these
+    fewer), 4 MB of buffers, and 120 bytes for each of 2 b + 16,384 edges: two blocks of 10,000 rows of 784 float32 are
+    63 MB, the rest is 24 MB. A task sends at most 48 b bytes, the forest of two blocks; these
     are merged in a tree of tasks, and none sends more than 24 n bytes. Data with very many equal distances in many
     columns costs an exact distance for each, about ten times as long. This process holds about 300 bytes per row for
     the order of merges.

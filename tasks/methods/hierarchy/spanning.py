@@ -102,8 +102,8 @@ def _forest_of_blocks(
     """Return the forest of the edges between two blocks, or within one, whose first rows are i and j.
 
     Beside the blocks a task holds, for t rows of a tile and values of w bytes (4; 8 for few columns): prepared rows,
-    2 t (d + 1) w; their distances twice, 2 t^2 w; buffers of some 4 MB; and 100 bytes for each edge of the forest so far
-    and those that wait, `WAITING` and what one tile adds, at most `STRIP` t if all distances are equal.
+    2 t (d + 1) w; their distances twice, 2 t^2 w; buffers of some 4 MB; and 120 bytes for each edge of the forest so
+    far and of those that wait: `WAITING` and what one tile adds, at most `STRIP` t if all distances are equal.
     """
     cores = None if least_a is None or least_b is None else (least_a, least_b)
     filter_ = Filter.over(a, b, center=center)
