@@ -157,6 +157,22 @@ def _note_found(found: np.ndarray, numbers: np.ndarray, values: np.ndarray, coun
 
 
 @njit(nogil=True, cache=True)
+def bin_of(number: float, row: np.ndarray) -> int:
+    """Return the bin of a value by the edges of its column."""
+    value = np.float64(number)
+    # A binary search without branches, which no processor could foresee; the edges are 255.
+    low = 128 * (row[127] < value)
+    low += 64 * (row[low + 63] < value)
+    low += 32 * (row[low + 31] < value)
+    low += 16 * (row[low + 15] < value)
+    low += 8 * (row[low + 7] < value)
+    low += 4 * (row[low + 3] < value)
+    low += 2 * (row[low + 1] < value)
+    low += row[low] < value
+    return low
+
+
+@njit(nogil=True, cache=True)
 def _binned(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
     bins = np.empty(block.shape, np.uint8)
     for start in range(0, block.shape[0], _TILE):
@@ -164,15 +180,5 @@ def _binned(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
         for j in range(block.shape[1]):
             row = edges[j]
             for i in range(start, stop):
-                value = np.float64(block[i, j])
-                # A binary search without branches, which no processor could foresee; the edges are 255.
-                low = 128 * (row[127] < value)
-                low += 64 * (row[low + 63] < value)
-                low += 32 * (row[low + 31] < value)
-                low += 16 * (row[low + 15] < value)
-                low += 8 * (row[low + 7] < value)
-                low += 4 * (row[low + 3] < value)
-                low += 2 * (row[low + 1] < value)
-                low += row[low] < value
-                bins[i, j] = low
+                bins[i, j] = bin_of(block[i, j], row)
     return bins

@@ -37,6 +37,9 @@ HISTOGRAM_FRACTION = 0.05
 
 HISTOGRAM_BYTES = 64 << 20
 
+PARENT_BYTES = 256 << 20
+"""What histograms of nodes that were cut may take in this process: of two large children only one is looked at then."""
+
 _ROW_BYTES = 112
 """What a row of a node takes while it grows, beside its bins: number, class, amounts, each twice."""
 
@@ -61,6 +64,10 @@ class _Node:
     best: float = -np.inf
     cut: tuple[int, int, int] = (-1, -1, -1)
     kept: np.ndarray | None = None
+    # Its histograms of all columns; and a larger sibling, which has what is left of the parent's.
+    histogram: np.ndarray | None = None
+    sibling: _Node | None = None
+    parent: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -123,21 +130,23 @@ class _Growth:
         self.columns = rows.shape[1]
         self.node_bytes = NODE_FRACTION * engine.task_memory()
         self.extract_bytes = EXTRACT_FRACTION * engine.memory()
-        self.cell = BINS * (plan.channels + 1) * 8
-        self.cells = max(
-            1, int(min(HISTOGRAM_FRACTION * engine.memory() / engine.slots(), HISTOGRAM_BYTES)) // self.cell
-        )
+        self.parents = 0
         self.trees = [_Tree() for _ in range(count)]
         self.large: deque[_Node] = deque()
         self.small: deque[_Node] = deque()
         self.codes = rows.scatter("put", targets.codes)
         self.amounts = rows.scatter("put", targets.amounts)
         self.binned = self._bins()
-        for tree in range(count):
-            amounts = drawn_amounts(tree, targets.amounts, 0, plan)
-            kept = np.flatnonzero(amounts[:, 0])
-            sums = sums_of(Members(kept, targets.codes[kept], amounts[kept]), plan)
-            self._admit(tree, sums, root_key(plan, tree), 0)
+        roots = [self._root(tree) for tree in range(count)]
+        # No sum of classes' weights is above the root's.
+        narrow = targets.classes and max(int(root.max()) for root in roots) <= np.iinfo(np.int32).max
+        self.dtype = np.dtype(np.int32 if narrow else np.int64)
+        self.cell = BINS * (plan.channels + 1) * self.dtype.itemsize
+        self.cells = max(
+            1, int(min(HISTOGRAM_FRACTION * engine.memory() / engine.slots(), HISTOGRAM_BYTES)) // self.cell
+        )
+        for tree, sums in enumerate(roots):
+            self._line_up(self._node(tree, sums, root_key(plan, tree), 0))
 
     def run(self) -> list[Grown]:
         while self.large:
@@ -152,14 +161,26 @@ class _Growth:
             return None
         return self.rows.map("bin", bin_block, shared=(self.edges,))
 
-    def _admit(self, tree: int, sums: np.ndarray, key: Any, depth: int) -> int:
-        """Add a node and line it up for what is to be done with it."""
-        place, plan = self.trees[tree].add(sums), self.plan
-        if not is_leaf(sums, depth, plan.limits, plan.criterion, plan.tolerance, plan.square):
-            node = _Node(tree, place, sums, key, depth)
-            fits = node.rows * row_bytes(self.columns) <= self.node_bytes
-            (self.small if fits else self.large).append(node)
-        return place
+    def _root(self, tree: int) -> np.ndarray:
+        amounts = drawn_amounts(tree, self.targets.amounts, 0, self.plan)
+        kept = np.flatnonzero(amounts[:, 0])
+        return sums_of(Members(kept, self.targets.codes[kept], amounts[kept]), self.plan)
+
+    def _node(self, tree: int, sums: np.ndarray, key: Any, depth: int) -> _Node:
+        return _Node(tree, self.trees[tree].add(sums), sums, key, depth)
+
+    def _is_large(self, node: _Node) -> bool:
+        return node.rows * row_bytes(self.columns) > self.node_bytes
+
+    def _is_leaf(self, node: _Node) -> bool:
+        plan = self.plan
+        return bool(is_leaf(node.sums, node.depth, plan.limits, plan.criterion, plan.tolerance, plan.square))
+
+    def _line_up(self, *nodes: _Node) -> None:
+        """Line nodes up for what is to be done with them."""
+        for node in nodes:
+            if not self._is_leaf(node):
+                (self.large if self._is_large(node) else self.small).append(node)
 
     def _pass(self, wanted: Sequence[Wanted]) -> tuple[list[tuple], tuple]:
         """Return the arguments that a pass over the blocks takes."""
@@ -179,6 +200,7 @@ class _Growth:
             left -= len(picks)
         wanted = list(_by_tree(self.trees, taken))
         calls, shared = self._pass(wanted)
+        shared += (self.dtype,)
         name, size = self.rows.named("histograms"), (self.cells - left) * self.cell
         found = self.rows.engine.fold(name, histograms, calls, shared, combine=np.add, size=size)
         ordered = {(node.tree, node.place): (node, picks) for node, picks in taken}
@@ -202,6 +224,10 @@ class _Growth:
     def _look(self, node: _Node, picks: np.ndarray, histograms: np.ndarray) -> None:
         """Take note of the columns' cuts; cut the node if no more are to be looked at."""
         plan = self.plan
+        if plan.width >= self.columns and node.histogram is None:
+            node.histogram = np.empty((self.columns, *histograms.shape[1:]), self.dtype)
+        if node.histogram is not None and node.histogram is not histograms:
+            node.histogram[picks] = histograms
         left, right, kept = (np.zeros(plan.channels + 1, np.int64) for _ in range(3))
         for column, histogram in zip(picks, histograms, strict=True):
             if node.position >= plan.width and node.found:
@@ -218,7 +244,14 @@ class _Growth:
         if node.position < plan.width or (not node.found and node.position < self.columns):
             self.large.appendleft(node)
             return
+        sibling = node.sibling
+        if sibling is not None and node.parent is not None and node.histogram is not None:
+            sibling.histogram = np.subtract(node.parent, node.histogram, out=node.parent)
+            self.parents -= node.parent.nbytes
+            node.parent = node.sibling = None
         self._cut(node)
+        if sibling is not None and sibling.histogram is not None:
+            self._look(sibling, np.arange(self.columns), sibling.histogram)
 
     def _cut(self, node: _Node) -> None:
         if node.kept is None:
@@ -228,11 +261,20 @@ class _Growth:
             return
         tree = self.trees[node.tree]
         children = [
-            self._admit(node.tree, sums, np.uint64(child_key(node.key, right)), node.depth + 1)
+            self._node(node.tree, sums, np.uint64(child_key(node.key, right)), node.depth + 1)
             for right, sums in ((False, node.kept), (True, node.sums - node.kept))
         ]
         tree.feature[node.place], tree.last[node.place], tree.first[node.place] = node.cut
-        tree.children[node.place], tree.gains[node.place] = (children[0], children[1]), gain
+        tree.children[node.place], tree.gains[node.place] = (children[0].place, children[1].place), gain
+        histogram, node.histogram = node.histogram, None
+        smaller, larger = sorted(children, key=lambda child: child.rows)
+        both = not any(self._is_leaf(child) or not self._is_large(child) for child in children)
+        if both and histogram is not None and self.parents + histogram.nbytes <= PARENT_BYTES:
+            self.parents += histogram.nbytes
+            smaller.sibling, smaller.parent = larger, histogram
+            self._line_up(smaller)
+        else:
+            self._line_up(*children)
 
     # --- to the end
 

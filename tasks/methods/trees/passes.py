@@ -7,10 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tasks.methods.trees.binning import bin_block
+from tasks.methods.trees.binning import bin_block, bin_of
 from tasks.methods.trees.bootstrap import drawn_amounts
 from tasks.methods.trees.growth import Grown, Members, Plan, count_in, grow_below, stack_columns
 from tasks.methods.trees.kernels import BINS, leaves_of, read_only
+
+_TILE = 2048
+"""Rows that are binned at a time."""
+
+_STRIP = 256
+"""Rows of these whose columns follow each other: what the processor's cache holds."""
 
 
 class Top(NamedTuple):
@@ -33,23 +39,27 @@ class Wanted(NamedTuple):
 
 
 def _members(
-    bins: np.ndarray, codes: np.ndarray, amounts: np.ndarray, start: int, wanted: Wanted, plan: Plan
+    block: np.ndarray,
+    codes: np.ndarray,
+    amounts: np.ndarray,
+    start: int,
+    edges: np.ndarray,
+    wanted: Wanted,
+    plan: Plan,
 ) -> tuple[Members, np.ndarray]:
     """Return the rows of some nodes, those of a node together and in order, and where each node's begin."""
     top, places = wanted.top, wanted.places
     amounts = drawn_amounts(wanted.tree, amounts, start, plan)
     number = np.full(len(top.feature), len(places))
     number[places] = np.arange(len(places))
-    found = number[leaves_of(read_only(bins), top.feature, top.last, top.children)]
+    # A value is in a bin up to the last one on the left if it is not above that bin's edge: most need no bin.
+    last = top.last if block.dtype == np.uint8 else edges[top.feature, top.last]
+    found = number[leaves_of(read_only(block), top.feature, last, top.children)]
     found[amounts[:, 0] == 0] = len(places)
     order = np.argsort(found, kind="stable")
     begins = np.searchsorted(found[order], np.arange(len(places) + 1))
     order = order[: begins[-1]]
     return Members(order, codes[order], np.ascontiguousarray(amounts[order])), begins
-
-
-def _bins_of(block: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return block if block.dtype == np.uint8 else bin_block(block, edges)
 
 
 def histograms(
@@ -61,29 +71,49 @@ def histograms(
     edges: np.ndarray,
     wanted: tuple[Wanted, ...],
     plan: Plan,
+    dtype: Any,
 ) -> np.ndarray:
-    """Add a block to histograms of nodes' columns, one after the other, int64 (columns in all, 256, channels + 1)."""
-    bins = _bins_of(block, edges)
-    columns = read_only(stack_columns(bins))
+    """Add a block to histograms of nodes' columns, one after the other, (columns in all, 256, channels + 1)."""
     size = sum(len(picks) for one in wanted for picks in one.picks)
-    found = np.zeros((size, BINS, plan.channels + 1), np.int64) if total is None else total
+    found = np.zeros((size, BINS, plan.channels + 1), dtype) if total is None else total
+    block, edges, binned = read_only(block), read_only(edges), block.dtype == np.uint8
     at = 0
     for one in wanted:
-        members, begins = _members(bins, codes, amounts, start, one, plan)
+        members, begins = _members(block, codes, amounts, start, edges, one, plan)
         for k, picks in enumerate(one.picks):
-            _fill(columns, members, begins[k], begins[k + 1], picks, plan.criterion, found[at : at + len(picks)])
+            rows = begins[k], begins[k + 1]
+            _fill(block, edges, members, *rows, picks, binned, plan.criterion, found[at : at + len(picks)])
             at += len(picks)
     return found
 
 
 @njit(nogil=True, cache=True)
 def _fill(
-    columns: np.ndarray, members: Members, start: int, stop: int, picks: np.ndarray, criterion: int, out: np.ndarray
+    block: np.ndarray,
+    edges: np.ndarray,
+    members: Members,
+    start: int,
+    stop: int,
+    picks: np.ndarray,
+    binned: bool,
+    criterion: int,
+    out: np.ndarray,
 ) -> None:
-    for k in range(len(picks)):
-        column, histogram = columns[picks[k]], out[k]
-        for i in range(start, stop):
-            count_in(histogram[np.int64(column[members.rows[i]])], members, i, criterion)
+    """Count rows of one node in the histograms of some columns; only what is counted is binned."""
+    bins = np.empty((len(picks), _TILE), np.uint8)
+    for low in range(start, stop, _TILE):
+        high = min(low + _TILE, stop)
+        for first in range(low, high, _STRIP):
+            last = min(first + _STRIP, high)
+            for k in range(len(picks)):
+                column, row = picks[k], edges[picks[k]]
+                for i in range(first, last):
+                    value = block[members.rows[i], column]
+                    bins[k, i - low] = np.uint8(value) if binned else bin_of(value, row)
+        for k in range(len(picks)):
+            histogram = out[k]
+            for i in range(low, high):
+                count_in(histogram[np.int64(bins[k, i - low])], members, i, criterion)
 
 
 def extract(
@@ -96,11 +126,13 @@ def extract(
     plan: Plan,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Return, for each of `wanted`, bins, classes and amounts of its nodes' rows, and where each node's begin."""
-    bins = _bins_of(block, edges)
     parts = []
     for one in wanted:
-        members, begins = _members(bins, codes, amounts, start, one, plan)
-        parts.append((bins[members.rows], members.codes, members.amounts, begins))
+        members, begins = _members(block, codes, amounts, start, edges, one, plan)
+        rows = block[members.rows]
+        parts.append(
+            (rows if rows.dtype == np.uint8 else bin_block(rows, edges), members.codes, members.amounts, begins)
+        )
     return parts
 
 
