@@ -8,6 +8,7 @@
 data; what is timed is `fit` (and scoring, apart). By turns: one fit of each kind, then the next turn. Peak memory is
 what the process took beyond what it held before the fit. `ours` gets a Dask array of 8 blocks on Dask's threads, and
 `ours, NumPy` the array itself; scikit-learn is called as a user would, with `n_jobs=-1` where it has that.
+scikit-learn-intelex takes part if it is installed; what it does not speed up is scikit-learn's own.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-KINDS = ("ours", "ours, NumPy", "scikit-learn", "dask-ml")
+KINDS = ("ours", "ours, NumPy", "scikit-learn", "scikit-learn-intelex", "dask-ml")
 Score = Callable[[Any, np.ndarray, np.ndarray, np.ndarray], float]
 
 
@@ -92,7 +93,8 @@ class Case:
         return tuple(
             kind
             for kind in KINDS
-            if not (kind == "scikit-learn" and self.sklearn is None)
+            if not (kind.startswith("scikit-learn") and self.sklearn is None)
+            and not (kind == "scikit-learn-intelex" and find_spec("sklearnex") is None)
             and not (kind == "dask-ml" and self.dask_ml is None)
         )
 
@@ -106,6 +108,8 @@ class Case:
             assert self.dask_ml is not None
             return getattr(import_module(self.dask_ml[0]), self.method)(**self.dask_ml[1])
         assert self.sklearn is not None
+        if kind == "scikit-learn-intelex":
+            import_module("sklearnex").patch_sklearn(verbose=False)
         options = {self.renamed.get(word, word): value for word, value in self.options.items()} | self.theirs
         return getattr(import_module(self.sklearn), self.method)(**{k: v for k, v in options.items() if k})
 
