@@ -1,9 +1,9 @@
 """Where a pass over row blocks runs: in this process, on Dask's local threads, or on a cluster's workers.
 
 All three offer the same words. `map` calls a function once per tuple of arguments and leaves the results where they
-were made; `reduce_each` combines those of each group in a fixed order and leaves one result per group; `fold` adds to
-as few totals as calls run at once; `load` makes blocks and keeps them; `put` brings values to where the work is;
-`fetch` brings results here.
+were made; `reduce_each` combines those of each group in a fixed order and leaves one result per group; `runs` and
+`fold` add to as few totals as calls run at once, and leave them there or bring their sum here; `load` makes blocks and
+keeps them; `put` brings values to where the work is; `fetch` brings results here.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Engine(Protocol):
     def reduce_each(
         self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
     ) -> list: ...
+    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list: ...
     def fold(
         self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
     ) -> Any: ...
@@ -79,6 +80,9 @@ class Serial:
     ) -> list:
         # One partial result beside the total, however many there are.
         return [functools.reduce(combine, (invoke(function, *c, *shared) for c in calls)) for calls in groups]
+
+    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+        return [functools.reduce(lambda total, call: function(total, *call, *shared), calls, None)]
 
     def fold(
         self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
@@ -148,6 +152,16 @@ class Scheduled:
             roots += parts
         return self._run(graph, roots)
 
+    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+        """Return, where they are, what ``function(total, *call, *shared)`` makes of runs of calls, in their order.
+
+        Calls whose task makes its block by itself follow each other in as many tasks as run at once; each of the others
+        is a run of its own.
+        """
+        if _make_their_blocks(calls):
+            return self.map(name, functools.partial(go_on, function, len(calls[0])), self._in_turn(calls), shared)
+        return self.map(name, functools.partial(function, None), calls, shared)
+
     def fold(
         self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
     ) -> Any:
@@ -163,12 +177,14 @@ class Scheduled:
         size : int
             Bytes of a total.
         """
-        if all(isinstance(call[0], Piece) for call in calls):
-            ends = np.linspace(0, len(calls), min(self.slots(), len(calls)) + 1).astype(int).tolist()
-            runs = [_in_turn(calls[low:high]) for low, high in itertools.pairwise(ends)]
-            width = len(calls[0])
-            found = self.reduce_each(name, functools.partial(go_on, function, width), [runs], shared, combine=combine)
-            return self.fetch(found)[0]
+        if _make_their_blocks(calls):
+            # The last few are combined here: a worker would hold three of them, two of which it did not make.
+            runs = self._in_turn(calls)
+            cuts = np.linspace(0, len(runs), min(FAN_IN, len(runs)) + 1).astype(int).tolist()
+            groups = [runs[low:high] for low, high in itertools.pairwise(cuts)]
+            one = functools.partial(go_on, function, len(calls[0]))
+            found = self.reduce_each(name, one, groups, shared, combine=combine)
+            return functools.reduce(combine, (self.fetch([total])[0] for total in found))
         wave = max(1, int(WAVE_FRACTION * self.memory()) // size)
         one = functools.partial(function, None)
         totals = (
@@ -247,6 +263,10 @@ class Scheduled:
             return [_memory_of_this_machine()]
         able = self._able()
         return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
+
+    def _in_turn(self, calls: Sequence[tuple]) -> list[tuple]:
+        ends = np.linspace(0, len(calls), min(self.slots(), len(calls)) + 1).astype(int).tolist()
+        return [_in_turn(calls[low:high]) for low, high in itertools.pairwise(ends)]
 
     def _able(self) -> list[Any]:
         """Return what is known of the workers that may take these tasks."""
@@ -357,6 +377,10 @@ def _reference(graph: dict[Any, Any], stem: str, value: Any, seen: dict[int, Tas
             seen[id(value)] = TaskRef(key)
         return seen[id(value)]
     return value
+
+
+def _make_their_blocks(calls: Sequence[tuple]) -> bool:
+    return all(isinstance(call[0], Piece) for call in calls)
 
 
 def _in_turn(calls: Sequence[tuple]) -> tuple:

@@ -26,7 +26,7 @@ from tasks.methods.trees.targets import Targets
 NODE_FRACTION = 0.06
 """Share of the smallest worker's memory that the rows of a node may take for it to be grown in one piece."""
 
-EXTRACT_FRACTION = 0.12
+EXTRACT_FRACTION = 0.08
 """Share of the memory of all workers that rows of nodes, taken out of their blocks, may fill."""
 
 BINS_FRACTION = 0.3
@@ -303,12 +303,13 @@ class _Growth:
         ]
         calls, shared = self._pass(wanted)
         engine = self.rows.engine
-        parts = engine.map(self.rows.named("extract"), extract, calls, shared)
+        parts = engine.runs(self.rows.named("extract"), extract, calls, shared)
+        runs = len(parts)
         # A task for each, so that nobody fetches more than the rows of its own nodes.
         flat = [(part, k) for k in range(len(groups)) for part in parts]
         picked = engine.map(self.rows.named("pick"), pick, flat)
         del parts, flat
-        each = [tuple(picked[k * len(calls) : (k + 1) * len(calls)]) for k in range(len(groups))]
+        each = [tuple(picked[k * runs : (k + 1) * runs]) for k in range(len(groups))]
         keys = [[node.key for node in group] for group in groups]
         depths = [[node.depth for node in group] for group in groups]
         jobs = [(g, d, self.plan, *p) for g, d, p in zip(keys, depths, each, strict=True)]

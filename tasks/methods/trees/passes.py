@@ -117,6 +117,7 @@ def _fill(
 
 
 def extract(
+    total: list[list[tuple]] | None,
     block: np.ndarray,
     codes: np.ndarray,
     amounts: np.ndarray,
@@ -124,13 +125,15 @@ def extract(
     edges: np.ndarray,
     wanted: tuple[Wanted, ...],
     plan: Plan,
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Return, for each of `wanted`, bins, classes and amounts of its nodes' rows, and where each node's begin."""
-    parts = []
-    for one in wanted:
+) -> list[list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]]:
+    """Add, for each of `wanted`, bins, classes and amounts of its nodes' rows, and where each node's begin."""
+    parts = [[] for _ in wanted] if total is None else total
+    for one, found in zip(wanted, parts, strict=True):
         members, begins = _members(block, codes, amounts, start, edges, one, plan)
+        if not len(members.rows):
+            continue
         rows = block[members.rows]
-        parts.append(
+        found.append(
             (rows if rows.dtype == np.uint8 else bin_block(rows, edges), members.codes, members.amounts, begins)
         )
     return parts
@@ -140,9 +143,9 @@ def pick(parts: list, k: int) -> Any:
     return parts[k]
 
 
-def grow_nodes(keys: list, depths: list, plan: Plan, *parts: tuple) -> list[Grown]:
+def grow_nodes(keys: list, depths: list, plan: Plan, *runs: list[tuple]) -> list[Grown]:
     """Grow what is below some nodes of a tree."""
-    grown = []
+    grown, parts = [], [part for run in runs for part in run]
     for k, (key, depth) in enumerate(zip(keys, depths, strict=True)):
         cuts = [slice(begins[k], begins[k + 1]) for *_, begins in parts]
         bins, codes, amounts = ([part[at][cut] for part, cut in zip(parts, cuts, strict=True)] for at in range(3))
