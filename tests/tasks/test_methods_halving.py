@@ -13,8 +13,9 @@ from scipy.stats import loguniform
 from sklearn.base import BaseEstimator
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import load_diabetes, load_digits
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.metrics import get_scorer
 
 from tasks import methods
 from tasks.methods import selection
@@ -233,6 +234,7 @@ def test_halving__on_a_cluster():
         ({"batch_rows": 0}, ValueError, "expected batch_rows"),
         ({"resume": "nowhere", "random_state": None}, ValueError, "expected an integer random_state with resume"),
         ({"estimator": methods.PCA()}, TypeError, "expected an estimator with partial_fit"),
+        ({"scoring": ["accuracy", "f1_macro"]}, ValueError, "one score that decides who goes on"),
     ],
 )
 def test_fit__refuses(options, error, message):
@@ -242,3 +244,50 @@ def test_fit__refuses(options, error, message):
         hyperband().fit(da.from_array(X), Y[:5])
     with pytest.raises(ValueError, match="min_resources of at most"):
         selection.HalvingSearchCV(Told(), {"value": [1]}, min_resources=9, max_resources=3).fit(X)
+
+
+@pytest.mark.parametrize("scoring", [None, "neg_log_loss"])
+def test_search__has_what_the_best_offers(scoring):
+    estimator = SGDClassifier(loss="log_loss", random_state=0)
+    search = hyperband(estimator, scoring=scoring, batch_rows=200, max_resources=3)
+    assert hasattr(search, "predict_log_proba")
+    assert not hasattr(search, "transform")
+    assert not hasattr(search, "classes_")
+    assert not hasattr(search, "n_features_in_")
+    with pytest.raises(NotFittedError):
+        search.score(X, Y)
+    search.fit(X, Y)
+    best = search.best_estimator_
+    assert search.n_features_in_ == 64
+    np.testing.assert_array_equal(search.classes_, np.arange(10))
+    expected = get_scorer(scoring)(best, X, Y) if scoring else best.score(X, Y)
+    assert search.score(X, Y) == pytest.approx(expected)
+    for chunks in (1797, 150):
+        lazy = da.from_array(X, (chunks, 30))
+        assert search.score(lazy, da.from_array(Y, 99)) == pytest.approx(expected, rel=1e-9)
+        for word in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            found = getattr(search, word)(lazy)
+            assert isinstance(found, da.Array)
+            np.testing.assert_allclose(found, getattr(best, word)(X), rtol=1e-9, atol=1e-9)
+    assert not hasattr(hyperband(), "predict_proba")  # of hinge loss
+
+
+def test_search__of_regressors_and_of_transformers():
+    data, target = load_diabetes(return_X_y=True)
+    options = {"max_resources": 2, "random_state": 0, "batch_rows": 100}
+    search = selection.HalvingSearchCV(SGDRegressor(random_state=0), {"alpha": [1e-4, 1e-2]}, **options)
+    search.fit(data, target)
+    expected = search.best_estimator_.score(data, target)
+    assert search.score(da.from_array(data, (70, 5)), target) == pytest.approx(expected, rel=1e-9)
+    space = {"max_no_improvement": [5, 10]}
+    search = selection.HalvingSearchCV(MiniBatchKMeans(10, random_state=0, n_init=1), space, **options).fit(X)
+    np.testing.assert_allclose(search.transform(da.from_array(X, (300, 64))), search.best_estimator_.transform(X))
+    assert search.score(X) == pytest.approx(search.best_estimator_.score(X))
+    assert not hasattr(search, "decision_function")
+    assert not hasattr(search, "classes_")
+
+
+def test_resume__refuses_other_parameters_to_draw_from(tmp_path):
+    hyperband(resume=tmp_path, max_resources=3).fit(X, Y)
+    with pytest.raises(ValueError, match="found those of another"):
+        hyperband(space={"alpha": loguniform(1e-5, 1e1)}, resume=tmp_path, max_resources=3).fit(X, Y)

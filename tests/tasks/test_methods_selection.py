@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import dask
 import dask.array as da
@@ -135,6 +136,121 @@ def test_resume__does_only_what_is_missing(tmp_path):
     assert len(path.read_bytes().splitlines()) == 21
     with pytest.raises(ValueError, match="found those of another"):
         selection.GridSearchCV(GaussianNB(), GRID, cv=3, resume=tmp_path / "search").fit(X, Y)
+
+
+SEVERAL = {"accuracy": "accuracy", "loss": "neg_log_loss", "own": None, "f1": get_scorer("f1_macro")}
+
+
+@pytest.mark.parametrize("chunks", [None, 50, 178])
+@pytest.mark.parametrize("scoring", [["accuracy", "f1_macro", "roc_auc_ovr"], ("f1_macro",), SEVERAL], ids=str)
+def test_grid__several_scores_as_scikit_learn(chunks, scoring):
+    refit = list(scoring)[-1]
+    options = {"cv": 3, "return_train_score": True, "scoring": scoring, "refit": refit}
+    theirs = reference.GridSearchCV(GaussianNB(), GRID, **options).fit(X, Y)
+    data = X if chunks is None else da.from_array(X, (chunks, 13))
+    ours = selection.GridSearchCV(methods.GaussianNB(), GRID, **options).fit(data, Y)
+    assert set(ours.cv_results_) == set(theirs.cv_results_)
+    for key, values in theirs.cv_results_.items():
+        if "_test_" in key or "_train_" in key:
+            np.testing.assert_allclose(ours.cv_results_[key], values, rtol=1e-9, err_msg=key)
+    assert (ours.best_index_, ours.best_params_) == (theirs.best_index_, theirs.best_params_)
+    assert ours.best_score_ == pytest.approx(theirs.best_score_)
+    assert ours.multimetric_
+    assert set(ours.scorer_) == set(theirs.scorer_)
+    assert ours.score(data, Y) == pytest.approx(theirs.score(X, Y))
+    unchosen = selection.GridSearchCV(methods.GaussianNB(), GRID, **{**options, "refit": False}).fit(data, Y)
+    assert not hasattr(unchosen, "best_index_")
+    chosen = selection.GridSearchCV(methods.GaussianNB(), GRID, **{**options, "refit": lambda results: 2}).fit(data, Y)
+    assert chosen.best_params_ == GRID_ROWS[2]
+    assert not hasattr(chosen, "best_score_")
+
+
+GRID_ROWS = list(reference.ParameterGrid(GRID))
+
+
+class Counted(GaussianNB):
+    asked: ClassVar[list[str]] = []
+
+    def predict_proba(self, X):
+        self.asked.append("predict_proba")
+        return super().predict_proba(X)
+
+
+def test_grid__several_scores_ask_once_weigh_and_count_failures():
+    Counted.asked.clear()
+    scoring = ["neg_log_loss", "roc_auc_ovr"]
+    options = {"cv": 2, "scoring": scoring, "refit": False}
+    weights = np.random.default_rng(0).integers(1, 4, len(X)).astype(float)
+    ours = selection.GridSearchCV(Counted(), {}, **options).fit(X, Y, sample_weight=weights)
+    assert Counted.asked == ["predict_proba"] * 2
+    theirs = reference.GridSearchCV(GaussianNB(), {}, **options).fit(X, Y, sample_weight=weights)
+    for name in scoring:
+        np.testing.assert_allclose(ours.cv_results_[f"mean_test_{name}"], theirs.cv_results_[f"mean_test_{name}"])
+    grid = {"var_smoothing": [1e-9, -1.0]}
+    with pytest.warns(FitFailedWarning, match="2 of 4 fits failed"):
+        ours = selection.GridSearchCV(GaussianNB(), grid, error_score=-7.0, **options).fit(X, Y)
+    assert [ours.cv_results_[f"mean_test_{name}"][1] for name in scoring] == [-7.0, -7.0]
+
+
+def test_grid__a_callable_gives_several_scores():
+    def both(model, X, y):
+        return {"right": model.score(X, y), "wrong": 1 - model.score(X, y)}
+
+    options = {"cv": 3, "scoring": both, "refit": "wrong"}
+    ours = selection.GridSearchCV(methods.GaussianNB(), GRID, **options).fit(X, Y)
+    theirs = reference.GridSearchCV(GaussianNB(), GRID, **options).fit(X, Y)
+    assert set(ours.cv_results_) == set(theirs.cv_results_)
+    assert ours.best_params_ == theirs.best_params_
+    assert ours.score(X, Y) == pytest.approx(theirs.score(X, Y))
+
+
+class NeverFitted(GaussianNB):
+    def fit(self, X, y):
+        raise AssertionError("it was fitted")
+
+
+@pytest.mark.parametrize(
+    ("scoring", "refit", "message"),
+    [
+        (["accuracy", "f1_macro"], True, "refit of several scores as one of their names .'accuracy', 'f1_macro'."),
+        (["accuracy", "f1_macro"], "roc_auc", "received 'roc_auc'"),
+        (["accuracy", "accuracy"], "accuracy", "list of distinct names"),
+        ([], False, "list of distinct names"),
+        ([get_scorer("accuracy")], False, "list of distinct names"),
+        (7, True, "expected scoring as None, a name"),
+        ({"a": "no such score"}, "a", "no such score"),
+    ],
+)
+def test_grid__refuses_scores_before_any_fit(scoring, refit, message):
+    search = selection.GridSearchCV(NeverFitted(), GRID, scoring=scoring, refit=refit, error_score="raise")
+    with pytest.raises(ValueError, match=message):
+        search.fit(X, Y)
+
+
+def test_grid__a_callable_refit_is_checked():
+    with pytest.raises(TypeError, match="expected an integer from the callable refit"):
+        selection.GridSearchCV(GaussianNB(), GRID, refit=lambda results: "best").fit(X, Y)
+    with pytest.raises(IndexError, match="one of 4 candidates"):
+        selection.GridSearchCV(GaussianNB(), GRID, refit=lambda results: 4).fit(X, Y)
+
+
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "f1_macro"]])
+def test_resume__another_grid_does_only_its_new_fits(tmp_path, scoring):
+    options = {"resume": tmp_path, "scoring": scoring, "refit": "f1_macro" if scoring else True}
+    selection.GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3, 1.0]}, **options).fit(X, Y)
+    first = (tmp_path / "fits.jsonl").read_bytes()
+    grid = {"var_smoothing": [1e-1, 1e-3, 1e-9]}
+    again = selection.GridSearchCV(GaussianNB(), grid, **options).fit(X, Y)
+    whole = (tmp_path / "fits.jsonl").read_bytes()
+    assert whole.startswith(first)
+    assert len(whole.splitlines()) == len(first.splitlines()) + 5
+    fresh = selection.GridSearchCV(GaussianNB(), grid, **{**options, "resume": None}).fit(X, Y)
+    for key, values in fresh.cv_results_.items():
+        if "_test_" in key:
+            np.testing.assert_array_equal(again.cv_results_[key], values)
+    assert again.best_params_ == fresh.best_params_
+    with pytest.raises(ValueError, match="found those of another"):
+        selection.GridSearchCV(GaussianNB(), grid, scoring="neg_log_loss", resume=tmp_path).fit(X, Y)
 
 
 SCRIPT = """

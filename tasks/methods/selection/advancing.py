@@ -22,6 +22,9 @@ from tasks.methods.reading import working_dtype
 
 NAME = "search"
 
+WORDS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform")
+"""What a fitted model says of rows."""
+
 
 class Stream:
     """The training rows as a ring of blocks, and the rows that decide the scores; made by `open_stream`."""
@@ -56,13 +59,8 @@ class Stream:
         model = load_model(state)
         if self._rows is None:
             return _score_here(model, self._held, self._truth, scoring)
-        if scoring is not None:
-            return float(check_scoring(model, scoring)(OnBlocks(model, here=True), self._held, self._truth))
-        if is_kind(is_regressor, model) and type(model).score is RegressorMixin.score and self._truth is not None:
-            return float(r2_score(self._truth, OnBlocks(model).predict(self._held)))
-        rows, labels = self._rows
-        total = rows.reduce("score", _score_block, labels, shared=(state,), combine=np.add)
-        return float(total[0] / total[1])
+        found = _score_lazily(model, self._held, self._truth, scoring)
+        return _score_blocks(*self._rows, state) if found is None else found
 
 
 @contextmanager
@@ -86,6 +84,17 @@ def open_stream(train: tuple[Any, Any], held: tuple[Any, Any], batch_rows: int |
         yield Stream(rows.engine, rows.sources, _cut(rows, y), *held, scored)
 
 
+def score_rows(model: Any, X: Any, y: Any, scoring: Any) -> float:
+    """Score a fitted model, of Dask arrays as a search scores the rows that it held out."""
+    if not is_dask(X):
+        return _score_here(model, X, y, scoring)
+    found = _score_lazily(model, X, y, scoring)
+    if found is not None:
+        return found
+    with open_blocks(X, name=NAME, passes=1, sparse=True) as rows:
+        return _score_blocks(rows, _cut(rows, y), dump_model(model))
+
+
 class OnBlocks:
     """A fitted model's words for Dask arrays: each block where it lies, whatever the model knows of Dask.
 
@@ -105,7 +114,7 @@ class OnBlocks:
         if word in ("model", "here") or word.startswith("__"):
             raise AttributeError(word)
         found = getattr(self.model, word)
-        if word in ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform"):
+        if word in WORDS:
 
             def said(X: Any) -> Any:
                 return self._each(word, X)
@@ -150,6 +159,22 @@ def is_kind(test: Any, model: Any) -> bool:
 def _score_here(model: Any, X: Any, y: Any, scoring: Any) -> float:
     score = model.score if scoring is None else partial(check_scoring(model, scoring), model)
     return float(score(X) if y is None else score(X, y))
+
+
+def _score_lazily(model: Any, X: Any, y: Any, scoring: Any) -> float | None:
+    """Score a model on a Dask array, if not block by block."""
+    if scoring is not None:
+        answers = OnBlocks(model, here=True)
+        scorer = check_scoring(model, scoring)
+        return float(scorer(answers, X) if y is None else scorer(answers, X, y))
+    if is_kind(is_regressor, model) and type(model).score is RegressorMixin.score and y is not None:
+        return float(r2_score(y, OnBlocks(model).predict(X)))
+    return None
+
+
+def _score_blocks(rows: Blocks, labels: list, state: np.ndarray) -> float:
+    total = rows.reduce("score", _score_block, labels, shared=(state,), combine=np.add)
+    return float(total[0] / total[1])
 
 
 def _cut(rows: Blocks, y: Any) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +14,12 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils import check_random_state, indexable
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from tasks.methods.blocks import collect, is_dask
 from tasks.methods.inputs import check_least
-from tasks.methods.selection.advancing import OnBlocks, is_kind, load_model, open_stream
+from tasks.methods.selection.advancing import OnBlocks, is_kind, load_model, open_stream, score_rows
 from tasks.methods.selection.brackets import Rung, halving_rungs, hyperband_brackets
 from tasks.methods.selection.folds import count_rows, take_rows, train_test_split
 from tasks.methods.selection.journal import Journal
@@ -53,7 +55,8 @@ PARAMETERS = """
         Candidates that train at the same time, each driven by a thread of this process.
     resume : path, optional
         A folder where each finished candidate of each rung is written, its score as a line of JSON and its model as a
-        pickle, before the next one begins. The same search with the same folder does only what is missing. Pickles can
+        pickle, before the next one begins. The same search with the same folder does only what is missing; who goes on
+        depends on all candidates, so other parameters to draw from are another search, which is refused. Pickles can
         run code: name only folders that you trust. Needs an integer `random_state`.
 
     Attributes
@@ -67,6 +70,10 @@ PARAMETERS = """
         The best of those that reached the last rung of their bracket.
     best_estimator_ : object
         As its last call of `partial_fit` left it; it is not fitted again with the rows held out.
+    classes_ : ndarray
+        Of the best, if it has them.
+    n_features_in_ : int
+        Of the best, if it tells.
     n_splits_ : int
         1.
 
@@ -80,6 +87,16 @@ PARAMETERS = """
     A task is one call: it holds a block and two copies of the model. This process holds the models of one rung, and
     sends and gets each of them once per rung. Data of up to 30 % of the workers' memory is read once.
     """
+
+
+def _offers(word: str) -> Callable[[Any], bool]:
+    """Whether the best, or the estimator before the fit, has a method; for `available_if`."""
+
+    def check(search: Any) -> bool:
+        getattr(search.best_estimator_ if hasattr(search, "best_estimator_") else search.estimator, word)
+        return True
+
+    return check
 
 
 class _Racing(MetaEstimatorMixin, BaseEstimator):
@@ -133,28 +150,69 @@ class _Racing(MetaEstimatorMixin, BaseEstimator):
         self._tell(race, [candidate for candidates in drawn for candidate in candidates])
         return self
 
+    def score(self, X: Any, y: Any = None) -> float:
+        """Score the best by `scoring`, or by its own `score`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or dask.array.Array, shape (m, d)
+        y : array-like or dask.array.Array, shape (m,), optional
+            Held in this process.
+
+        Returns
+        -------
+        float
+            Of a Dask array what the search computes of the rows held out, see `scoring`.
+        """
+        check_is_fitted(self, "best_estimator_")
+        y = collect(y, "labels", type(self).__name__) if is_dask(y) else y
+        return score_rows(self.best_estimator_, X, y, self.scoring)
+
+    @available_if(_offers("predict"))
     def predict(self, X: Any) -> Any:
         """Call `predict` of the best; of a Dask array lazily, block by block."""
         return self._best().predict(X)
 
+    @available_if(_offers("predict_proba"))
     def predict_proba(self, X: Any) -> Any:
         """Call `predict_proba` of the best; of a Dask array lazily."""
         return self._best().predict_proba(X)
 
+    @available_if(_offers("predict_log_proba"))
+    def predict_log_proba(self, X: Any) -> Any:
+        """Call `predict_log_proba` of the best; of a Dask array lazily."""
+        return self._best().predict_log_proba(X)
+
+    @available_if(_offers("decision_function"))
     def decision_function(self, X: Any) -> Any:
         """Call `decision_function` of the best; of a Dask array lazily."""
         return self._best().decision_function(X)
 
+    @available_if(_offers("transform"))
     def transform(self, X: Any) -> Any:
         """Call `transform` of the best; of a Dask array lazily."""
         return self._best().transform(X)
 
+    @available_if(_offers("inverse_transform"))
+    def inverse_transform(self, X: Any) -> Any:
+        """Call `inverse_transform` of the best; of a Dask array lazily."""
+        return self._best().inverse_transform(X)
+
     @property
     def classes_(self) -> np.ndarray:
-        """The classes of the best."""
-        check_is_fitted(self, "best_estimator_")
-        classes: np.ndarray = self.best_estimator_.classes_
+        """The classes of the best, if it has any."""
+        classes: np.ndarray = self._of_best("classes_")
         return classes
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns that the best has seen, if it tells."""
+        return int(self._of_best("n_features_in_"))
+
+    def _of_best(self, name: str) -> Any:
+        if not hasattr(self, "best_estimator_"):  # hasattr is to say False
+            raise AttributeError(f"expected a fitted search for {name}, this one is not; call fit first")
+        return getattr(self.best_estimator_, name)
 
     def _best(self) -> OnBlocks:
         check_is_fitted(self, "best_estimator_")
@@ -172,6 +230,11 @@ class _Racing(MetaEstimatorMixin, BaseEstimator):
         for word in ("partial_fit", "score") if self.scoring is None else ("partial_fit",):
             if not hasattr(self.estimator, word):
                 raise TypeError(f"expected an estimator with {word}, received {self.estimator!r}")
+        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
+            raise ValueError(
+                f"expected one score that decides who goes on, as a name, a callable or None, received "
+                f"{self.scoring!r}; for several scores use GridSearchCV or RandomizedSearchCV"
+            )
         if self.resume is not None and not isinstance(self.random_state, Integral):
             raise ValueError(
                 f"expected an integer random_state with resume, received {self.random_state!r}; without one a search "

@@ -6,23 +6,22 @@ import contextvars
 import time
 import warnings
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from inspect import signature
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import joblib
 import numpy as np
 from sklearn import model_selection
-from sklearn.base import ClassifierMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _num_samples, indexable
 
 from tasks.methods.blocks import collect, is_dask
-from tasks.methods.metrics import accuracy_score, r2_score
 from tasks.methods.selection.folds import take_rows
 from tasks.methods.selection.journal import Journal
+from tasks.methods.selection.scoring import check_refit, check_scorings, score_all, scoring_marks, weighing
 
 PARAMETERS = """
 
@@ -34,12 +33,15 @@ PARAMETERS = """
     estimator : estimator
         Ours, scikit-learn's, or a pipeline (parameters as ``step__parameter``).
     {grid}
-    scoring : str, callable or None
-        One score; None is the estimator's own. For accuracy and R2 (the default of classifiers and regressors) the
-        predictions of a Dask array stay where they are made. For others its predictions, one number per row and class,
-        and the labels are brought to this process.
-    refit : bool or callable, default True
-        Whether to fit the best on all rows; a callable gives the index of the best from `cv_results_`.
+    scoring : str, callable, list, tuple, dict or None
+        None is the estimator's own score. Several, by a list of names, a dict of name to score or a callable that
+        returns a dict, stand in `cv_results_` as ``mean_test_<name>`` and so on; a fit for which one of them fails
+        counts as failed in all. For accuracy and R2 (the default of classifiers and regressors) the predictions of a
+        Dask array stay where they are made. For others its predictions, one number per row and class, and the labels
+        are brought to this process, once for all scores.
+    refit : bool, str or callable, default True
+        Whether to fit the best on all rows; a callable gives the index of the best from `cv_results_`. Of several
+        scores the name of the one that chooses, a callable, or False for no choice.
     cv : int, splitter or iterable, optional
         Default 5 folds, stratified for classifiers.
     error_score : float or "raise", default nan
@@ -50,23 +52,33 @@ PARAMETERS = """
     resume : path, optional
         A folder where each finished fit is written as a line of JSON, on the disk before the next is started in its
         place. The same search with the same folder does only what is missing or failed; one is the same if estimator,
-        parameters but the grid, folds, scoring and data are. Of a Dask array the name is compared, which depends on
-        what it was made of, not on its values.
+        parameters but the grid, folds, scoring and data are. The grid may change: fits of equal parameters on equal
+        folds are used again, others computed, and what is no longer asked for stays in the folder. Of a Dask array the
+        name is compared, which depends on what it was made of, not on its values.
 
     Attributes
     ----------
     cv_results_ : dict of arrays
     best_index_ : int
     best_score_ : float
+        Not of a callable `refit`.
     best_params_ : dict
+        These three not of several scores with ``refit=False``.
     best_estimator_ : estimator
         If `refit`.
+    multimetric_ : bool
+        Whether there are several scores.
+    scorer_ : scorer or dict of scorers
     n_splits_ : int
+    n_features_in_ : int
+    classes_ : ndarray
+        Of the best, if `refit` and it has them.
 
     Raises
     ------
     ValueError
-        When fitted: if all fits fail, `resume` holds another search, or `in_flight` is not positive.
+        When fitted: if all fits fail, `resume` holds another search, `in_flight` is not positive, or several scores
+        have no usable names or no `refit` among them.
     """
 
 
@@ -104,14 +116,14 @@ class _Searching:
         splitter = model_selection.check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         stand_in = np.empty((_num_samples(X), 1)) if is_dask(X) else X
         self._folds = list(splitter.split(stand_in, y, groups))
-        self.scorer_ = check_scoring(self.estimator, scoring=self.scoring)
-        self.multimetric_, self.n_splits_ = False, len(self._folds)
-        self._weigh_scores = fit_params.get("sample_weight") is not None and _accepts_weights(self.scorer_)
+        self.scorer_ = check_scorings(self.estimator, self.scoring, self.refit)
+        self.multimetric_, self.n_splits_ = isinstance(self.scorer_, dict), len(self._folds)
+        self._weighed = weighing(self.scorer_) if fit_params.get("sample_weight") is not None else set()
         journal = Journal(Path(self.resume), self._fingerprint(X, y, fit_params)) if self.resume is not None else None
         try:
             self._search(X, y, fit_params, journal)
         finally:
-            del self._folds, self._weigh_scores
+            del self._folds, self._weighed
             if journal is not None:
                 journal.close()
         self._choose()
@@ -132,10 +144,23 @@ class _Searching:
         failed = [result["error"] for result in results if result.get("error")]
         if len(failed) == len(results):
             raise ValueError(f"all {len(failed)} fits failed; check the estimator and the data. The first: {failed[0]}")
+        self._count_failures(results)
         self.cv_results_ = self._format_results(candidates, self.n_splits_, results)  # type: ignore[attr-defined]
         if failed:
             told = f"{len(failed)} of {len(results)} fits failed and count {self.error_score}; the first: {failed[0]}"
             warnings.warn(told, FitFailedWarning, stacklevel=3)
+
+    def _count_failures(self, results: list[dict]) -> None:
+        """Give fits that failed their scores, by the names that the others have."""
+        names = list(next(result["test_scores"] for result in results if not result["error"]))
+        if callable(self.scoring) and names != ["score"]:
+            check_refit(self.refit, names)
+            self.multimetric_ = True
+        for result in results:
+            if result["error"]:
+                result["test_scores"] = dict.fromkeys(names, float(self.error_score))
+                if self.return_train_score:
+                    result["train_scores"] = dict.fromkeys(names, float(self.error_score))
 
     def _listed(self) -> Any:
         """The candidates."""
@@ -180,42 +205,45 @@ class _Searching:
             given = {name: _aligned(value, train, X) for name, value in fit_params.items()}
             estimator.fit(X_train, **given) if y is None else estimator.fit(X_train, y_train, **given)
             fitted = time.perf_counter()
-            weights = _aligned(fit_params["sample_weight"], test, X) if self._weigh_scores else None
+            weights = _aligned(fit_params["sample_weight"], test, X) if self._weighed else None
             result["test_scores"] = self._score_of(estimator, X_test, y_test, weights)
             scored = time.perf_counter()
             if self.return_train_score:
-                weights = given["sample_weight"] if self._weigh_scores else None
+                weights = given["sample_weight"] if self._weighed else None
                 result["train_scores"] = self._score_of(estimator, X_train, y_train, weights)
         except Exception as error:
             if self.error_score == "raise":
                 raise
             scored = time.perf_counter()
             result["error"] = f"{type(error).__name__}: {error}"
-            result["test_scores"] = {"score": float(self.error_score)}
-            if self.return_train_score:
-                result["train_scores"] = {"score": float(self.error_score)}
         return {**result, "fit_time": fitted - begun, "score_time": scored - fitted}
 
     def _score_of(self, estimator: Any, X: Any, y: Any, weights: Any) -> dict[str, float]:
-        given = {} if weights is None else {"sample_weight": weights}
-        metric = _metric_of(self.scoring, estimator) if is_dask(X) and y is not None else None
-        if metric is not None:
-            return {"score": float(metric(y, estimator.predict(X), **given))}
-        score = self.scorer_(estimator, X, **given) if y is None else self.scorer_(estimator, X, y, **given)
-        return {"score": float(score)}
+        return score_all(self.scorer_, self.scoring, estimator, X, y, weights, self._weighed)
 
     def _choose(self) -> None:
+        if self.multimetric_ and not self.refit:
+            return  # nobody said which of the scores chooses
         if callable(self.refit):
-            self.best_index_ = int(self.refit(self.cv_results_))
+            index = self.refit(self.cv_results_)
+            if not isinstance(index, Integral):
+                raise TypeError(f"expected an integer from the callable refit, received {index!r}")
+            if not 0 <= index < len(self.cv_results_["params"]):
+                count = len(self.cv_results_["params"])
+                raise IndexError(
+                    f"expected an index of one of {count} candidates from the callable refit, received {index}"
+                )
+            self.best_index_ = int(index)
         else:
-            self.best_index_ = int(self.cv_results_["rank_test_score"].argmin())
-            self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
+            name = self.refit if self.multimetric_ else "score"
+            self.best_index_ = int(self.cv_results_[f"rank_test_{name}"].argmin())
+            self.best_score_ = self.cv_results_[f"mean_test_{name}"][self.best_index_]
         self.best_params_ = self.cv_results_["params"][self.best_index_]
 
     def _fingerprint(self, X: Any, y: Any, fit_params: dict) -> str:
         estimator = (type(self.estimator).__qualname__, self.estimator.get_params(deep=True))
         data = X.name if is_dask(X) else X
-        scoring = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__qualname__", None)
+        scoring = scoring_marks(self.scoring)
         parts = (estimator, data, y, self._folds, scoring, self.return_train_score, str(self.error_score))
         given = {name: value.name if is_dask(value) else value for name, value in fit_params.items()}
         return str(joblib.hash((*parts, given)))
@@ -289,16 +317,6 @@ class RandomizedSearchCV(_Searching, model_selection.RandomizedSearchCV):
         return model_selection.ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
 
 
-def _metric_of(scoring: Any, estimator: Any) -> Any:
-    """Return the score that takes predictions of Dask arrays where they lie, if it is the one that is asked for."""
-    if scoring is not None:
-        return {"accuracy": accuracy_score, "r2": r2_score}.get(scoring) if isinstance(scoring, str) else None
-    while hasattr(estimator, "steps"):
-        estimator = estimator.steps[-1][1]
-    own = getattr(type(estimator), "score", None)
-    return {ClassifierMixin.score: accuracy_score, RegressorMixin.score: r2_score}.get(own)
-
-
 def _part(estimator: Any, X: Any, y: Any, rows: np.ndarray, train: np.ndarray | None = None) -> tuple[Any, Any]:
     if not is_dask(X):
         part: tuple[Any, Any] = _safe_split(estimator, X, y, rows, train)
@@ -314,16 +332,6 @@ def _aligned(value: Any, rows: np.ndarray, X: Any) -> Any:
     if _num_samples(value) != _num_samples(X):
         return value
     return take_rows(collect(value) if is_dask(value) else value, np.sort(rows) if is_dask(X) else rows)
-
-
-def _accepts_weights(scorer: Any) -> bool:
-    """Whether a scorer weighs rows; says so if it does not, as scikit-learn does."""
-    asked = getattr(scorer, "_accept_sample_weight", None)
-    accepts = bool(asked()) if asked else "sample_weight" in signature(scorer).parameters
-    if not accepts:
-        told = f"the scoring {scorer} does not support sample_weight: the fits are weighted, the scores are not"
-        warnings.warn(told, UserWarning, stacklevel=3)
-    return accepts
 
 
 _GRID = "param_grid : dict of lists, or list of such"
