@@ -225,15 +225,16 @@ class _Searching:
         if self.multimetric_ and not self.refit:
             return  # nobody said which of the scores chooses
         if callable(self.refit):
-            index = self.refit(self.cv_results_)
-            if not isinstance(index, Integral):
-                raise TypeError(f"expected an integer from the callable refit, received {index!r}")
+            found = self.refit(self.cv_results_)
+            if not isinstance(found, Integral):
+                raise TypeError(f"expected an integer from the callable refit, received {found!r}")
+            index = int(found)
             if not 0 <= index < len(self.cv_results_["params"]):
                 count = len(self.cv_results_["params"])
                 raise IndexError(
                     f"expected an index of one of {count} candidates from the callable refit, received {index}"
                 )
-            self.best_index_ = int(index)
+            self.best_index_ = index
         else:
             name = self.refit if self.multimetric_ else "score"
             self.best_index_ = int(self.cv_results_[f"rank_test_{name}"].argmin())
