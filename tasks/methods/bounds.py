@@ -48,7 +48,7 @@ class Kept(NamedTuple):
     sums: np.ndarray
     """Rows of each cluster summed up, relative to the origin, float64 (clusters, d)."""
     counts: np.ndarray
-    """int64 (clusters,)."""
+    """Rows of each cluster, int64 (clusters,), or their weights, float64."""
 
 
 def pays(rows: Blocks, clusters: int) -> bool:
@@ -61,8 +61,9 @@ def pays(rows: Blocks, clusters: int) -> bool:
 class Bounded:
     """The passes of one start."""
 
-    def __init__(self, rows: Blocks, origin: np.ndarray) -> None:
+    def __init__(self, rows: Blocks, origin: np.ndarray, weights: list[Any]) -> None:
         self._rows = rows
+        self._weights = weights
         self._origin = origin
         self._kept: list[Any] | None = None
         self._before: np.ndarray | None = None
@@ -71,9 +72,10 @@ class Bounded:
         """Assign the rows to these centres, float64 (clusters, d); return sums and counts of each cluster."""
         rows = self._rows
         if self._kept is None or self._before is None:
-            self._kept = rows.map("assign", begin, shared=(centers, self._origin))
+            self._kept = rows.map("assign", begin, self._weights, shared=(centers, self._origin))
         else:
-            self._kept = rows.map("assign", go_on, self._kept, shared=(self._before, centers, self._origin))
+            shared = (self._before, centers, self._origin)
+            self._kept = rows.map("assign", go_on, self._kept, self._weights, shared=shared)
         self._before = centers.copy()
         name = rows.named("assign")
         found = rows.engine.reduce_each(name, _totals, [[(kept,) for kept in self._kept]], combine=_add)
@@ -81,7 +83,7 @@ class Bounded:
         return sums, counts
 
 
-def begin(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Kept:
+def begin(block: np.ndarray, weights: np.ndarray | None, centers: np.ndarray, origin: np.ndarray) -> Kept:
     """Look at every row."""
     n, k = len(block), len(centers)
     norms = np.empty(n)
@@ -93,10 +95,17 @@ def begin(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Kept:
     empty = Kept(
         nowhere, np.zeros(n), np.zeros((n, k), np.float32), norms, np.zeros(centers.shape), np.zeros(k, np.int64)
     )
-    return _look(block, empty, np.arange(n), centers, origin)
+    return _look(block, empty, np.arange(n), weights, centers, origin)
 
 
-def go_on(block: np.ndarray, kept: Kept, before: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Kept:
+def go_on(
+    block: np.ndarray,
+    kept: Kept,
+    weights: np.ndarray | None,
+    before: np.ndarray,
+    centers: np.ndarray,
+    origin: np.ndarray,
+) -> Kept:
     """Look at the rows that may have changed, now that the centres have moved."""
     # What rounding takes from these sums is far below the last terms.
     moved = np.sqrt(((centers - before) ** 2).sum(axis=1)) * (1 + 1e-9)
@@ -105,10 +114,17 @@ def go_on(block: np.ndarray, kept: Kept, before: np.ndarray, centers: np.ndarray
     lower *= np.float32(1 - 2e-7)
     doubtful = np.flatnonzero((lower <= upper[:, None]).any(axis=1))
     kept = kept._replace(upper=upper, lower=lower)
-    return _look(block, kept, doubtful, centers, origin) if len(doubtful) else kept
+    return _look(block, kept, doubtful, weights, centers, origin) if len(doubtful) else kept
 
 
-def _look(block: np.ndarray, kept: Kept, chosen: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Kept:
+def _look(
+    block: np.ndarray,
+    kept: Kept,
+    chosen: np.ndarray,
+    weights: np.ndarray | None,
+    centers: np.ndarray,
+    origin: np.ndarray,
+) -> Kept:
     """Find the nearest centre of some rows, as `lloyd` does, and how near; the given state stays as it is."""
     dtype, k = block.dtype, len(centers)
     factor = (-2.0 * centers.T).astype(dtype)
@@ -137,9 +153,13 @@ def _look(block: np.ndarray, kept: Kept, chosen: np.ndarray, centers: np.ndarray
         old = kept.labels[own]
         moved = np.flatnonzero(labels != old)
         if len(moved):
-            _move(kept, rows, moved, old[moved], labels[moved], scratch)
+            masses = None if weights is None else weights[own][moved]
+            _move(kept, rows, masses, moved, old[moved], labels[moved], scratch)
         kept.labels[own] = labels
-    return kept
+    if weights is None:
+        return kept
+    # Summed again: of what is added and taken away rounding would leave something in an empty cluster.
+    return kept._replace(counts=np.bincount(kept.labels, weights, k))
 
 
 def _some(
@@ -159,17 +179,27 @@ def _some(
         yield own, np.subtract(rows, shift, out=rows)
 
 
-def _move(kept: Kept, rows: np.ndarray, moved: np.ndarray, old: np.ndarray, new: np.ndarray, scratch: Scratch) -> None:
-    """Bring sums and counts up to date, in place."""
+def _move(
+    kept: Kept,
+    rows: np.ndarray,
+    masses: np.ndarray | None,
+    moved: np.ndarray,
+    old: np.ndarray,
+    new: np.ndarray,
+    scratch: Scratch,
+) -> None:
+    """Bring the sums up to date, and counts that are not weights, in place; `masses` are the weights of what moved."""
     clusters, count = len(kept.counts), len(moved)
     wide = scratch("wide", (count, rows.shape[1]), np.float64)
     wide[:] = rows if count == len(rows) else rows[moved]
     at = np.arange(count)
     left = np.flatnonzero(old >= 0)
-    data = np.concatenate([np.ones(count), np.full(len(left), -1.0)])
+    data = np.ones(count) if masses is None else masses
+    data = np.concatenate([data, -data[left]])
     places = np.concatenate([new, old[left]]), np.concatenate([at, left])
     kept.sums[...] += scipy.sparse.csr_matrix((data, places), (clusters, count)) @ wide
-    kept.counts[...] += np.bincount(new, minlength=clusters) - np.bincount(old[left], minlength=clusters)
+    if masses is None:
+        kept.counts[...] += np.bincount(new, minlength=clusters) - np.bincount(old[left], minlength=clusters)
 
 
 def _totals(kept: Kept) -> tuple[np.ndarray, np.ndarray]:

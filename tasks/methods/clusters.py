@@ -15,11 +15,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, map_rows, open_blocks
-from tasks.methods.inputs import check_matrix
-from tasks.methods.lloyd import Run, center_distances, lloyd, merge_spread, nearest_centers, spread_of_rows
+from tasks.methods.inputs import check_enough_masses, check_masses, check_matrix
+from tasks.methods.lloyd import Run, center_distances, lloyd, merge_spread, nearest_centers, weighted_spread
 from tasks.methods.moments import column_moments, merge_moments
 from tasks.methods.reading import working_dtype
-from tasks.methods.seeding import parallel_seeds, sample_of
+from tasks.methods.seeding import parallel_seeds, sample_of, weighted_sample_of
 
 SAMPLE_ROWS = 16_384
 """Rows that the initial centres are chosen among (more if there are very many clusters)."""
@@ -34,8 +34,8 @@ EQUAL = 1e-9
 """Starts that end this close to each other, relatively, count as equal; the first of them wins."""
 
 
-def best_run(rows: Blocks, model: KMeans) -> tuple[Run, np.ndarray]:
-    """Cluster the rows as the model's parameters say.
+def best_run(rows: Blocks, model: KMeans, weights: np.ndarray | None = None) -> tuple[Run, np.ndarray]:
+    """Cluster the rows, of the weights that are given, as the model's parameters say.
 
     Returns
     -------
@@ -51,8 +51,9 @@ def best_run(rows: Blocks, model: KMeans) -> tuple[Run, np.ndarray]:
     variance = scatter / count
     # Rounding grows with the distance from the origin; where that is small the rows can stay as they are.
     origin = mean if mean @ mean > OFFSET * variance.sum() else np.zeros_like(mean)
-    starts = [centers + (mean - origin) for centers in model._starts(rows, mean)]
-    runs = lloyd(rows, starts, origin, model.max_iter, model.tol * float(variance.mean()))
+    masses = None if weights is None else rows.scatter("weights", weights)
+    starts = [centers + (mean - origin) for centers in model._starts(rows, mean, weights, masses)]
+    runs = lloyd(rows, starts, origin, model.max_iter, model.tol * float(variance.mean()), masses)
     # Starts that end in the same clusters differ by rounding, which depends on the blocks.
     least = min(run.inertia for run in runs)
     return next(run for run in runs if run.inertia <= least * (1 + EQUAL)), origin
@@ -68,6 +69,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     five rounds each row becomes a candidate by its squared distance to the candidates so far, about two per cluster
     and round, and k-means++ chooses among the candidates, each of the weight of the rows next to it. The draws go by
     position, so neither the chunks nor the workers change them.
+
+    Weights count in sums, inertia, the choice of the start and an empty cluster's new row, which has weight. With
+    weights the sample is one by weight (priority sampling). As in scikit-learn, they do not count in the variance that
+    `tol` is relative to: with ``tol=0`` whole weights from given centres are repeated rows.
 
     Parameters
     ----------
@@ -87,7 +92,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     labels_ : ndarray or dask.array.Array, int32 (n,)
         A Dask array, held by the workers, if the data was one.
     inertia_ : float
-        Sum of squared distances to the nearest centre.
+        Sum of squared distances to the nearest centre, each times the weight of its row.
     n_iter_, n_features_in_ : int
 
     Notes
@@ -98,7 +103,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     pass and start, n/b of them in a tree, and gets k d.
     Passes: one for the mean, one for the sample, one per iteration, one for inertia and one for the labels. Data that
     does not fit in the workers' memory is read again in each. "k-means||" takes 11 passes per start instead of the
-    sample, 20 n k d operations, and 12 bytes per row in the workers' memory; about 10 k candidates come here.
+    sample, 20 n k d operations, and 12 bytes per row in the workers' memory; about 10 k candidates come here. Weights
+    take 8 bytes per row, here and in the workers.
 
     References
     ----------
@@ -124,22 +130,27 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.tol = tol
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Find the clusters.
 
         Parameters
         ----------
         X : ndarray or dask.array.Array, shape (n, d)
+        sample_weight : array-like or dask.array.Array, shape (n,), optional
+            At least 0. A row of weight 0 gets a label but has no say.
 
         Raises
         ------
         ValueError
-            If a parameter is not usable, there are fewer rows than clusters, or the data is not finite.
+            If a parameter is not usable, there are fewer rows (of positive weight) than clusters, or the data or a
+            weight is not finite or a weight below zero.
         """
         self._check_parameters()
         X = check_matrix(self, X, reset=True, narrow=True)
+        weights = check_masses(sample_weight, X.shape[0])
+        check_enough_masses(weights, self.n_clusters)
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
-            best, origin = best_run(rows, self)
+            best, origin = best_run(rows, self, weights)
             self.cluster_centers_ = (best.centers + origin).astype(rows.dtype)
             # As predict does it, so that predict on the same rows gives the same labels.
             labels = rows.map("labels", nearest_centers, shared=self._relative())
@@ -153,6 +164,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 stacklevel=2,
             )
         return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Find the clusters and return `labels_`; parameters are those of `fit`."""
+        return self.fit(X, sample_weight=sample_weight).labels_
 
     def predict(self, X: Any) -> Any:
         """Return the nearest centre of each row.
@@ -188,12 +203,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         columns = len(self.cluster_centers_)
         return map_rows(X, apply, name=type(self).__name__, phase="transform", columns=columns, dtype=dtype)
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Return minus the sum of squared distances of the rows to their nearest centres."""
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return minus the sum of squared distances of the rows to their nearest centres, each times its weight.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+        sample_weight : array-like or dask.array.Array, shape (m,), optional
+        """
         X = self._checked(X)
+        weights = check_masses(sample_weight, X.shape[0])
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            found = rows.reduce("score", spread_of_rows, shared=self._relative(), combine=merge_spread)
-        return -found.inertia
+            masses = [None] * len(rows) if weights is None else rows.scatter("weights", weights)
+            found = rows.reduce("score", weighted_spread, masses, shared=self._relative(), combine=merge_spread)
+        return -float(found.inertia)
 
     @property
     def _n_features_out(self) -> int:
@@ -223,7 +246,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 f"expected init {', '.join(map(repr, SEEDINGS))} or an array of centres, received {self.init!r}"
             )
 
-    def _starts(self, rows: Blocks, mean: np.ndarray) -> list[np.ndarray]:
+    def _starts(
+        self, rows: Blocks, mean: np.ndarray, weights: np.ndarray | None, masses: list[Any] | None
+    ) -> list[np.ndarray]:
         """Return the initial centres of each start, float64, relative to the mean."""
         if not isinstance(self.init, str):
             centers = check_array(self.init, dtype=np.float64)
@@ -233,10 +258,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         random = check_random_state(self.random_state)
         starts = range(int(self.n_init) if self.n_init != "auto" else (10 if self.init == "random" else 1))
         if self.init == "k-means||":
-            return [parallel_seeds(rows, mean, self.n_clusters, random) for _ in starts]
-        _, sample = sample_of(rows, max(SAMPLE_ROWS, 20 * self.n_clusters), random)
+            return [parallel_seeds(rows, mean, self.n_clusters, random, weights, masses) for _ in starts]
+        size = max(SAMPLE_ROWS, 20 * self.n_clusters)
+        if weights is None:
+            _, sample = sample_of(rows, size, random)
+            shares = np.ones(len(sample))
+        else:
+            sample, shares = weighted_sample_of(rows, size, random, weights)
         sample = sample - mean.astype(rows.dtype)
-        if self.init == "random":
-            picks = [random.permutation(len(sample))[: self.n_clusters] for _ in starts]
-            return [sample[pick].astype(np.float64) for pick in picks]
-        return [kmeans_plusplus(sample, self.n_clusters, random_state=random)[0].astype(np.float64) for _ in starts]
+        chosen = []
+        for _ in starts:
+            if self.init == "random":
+                pick = random.choice(len(sample), self.n_clusters, replace=False, p=shares / shares.sum())
+                chosen.append(sample[pick])
+            else:
+                found = kmeans_plusplus(sample, self.n_clusters, sample_weight=shares, random_state=random)
+                chosen.append(found[0])
+        return [centers.astype(np.float64) for centers in chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,22 @@ def check_weights(values: Any, rows: int) -> np.ndarray | None:
     if not np.isfinite(weights).all():
         raise ValueError("Input sample_weight contains NaN or infinity.")
     return weights
+
+
+def check_masses(values: Any, rows: int) -> np.ndarray | None:
+    """Check weights as `check_weights` does, and refuse those below zero; a single number stands for all rows."""
+    weights = check_weights(np.full(rows, values) if isinstance(values, Real) else values, rows)
+    if weights is not None and weights.min(initial=0) < 0:
+        raise ValueError(f"expected sample_weight of at least 0, received {weights.min()}")
+    return weights
+
+
+def check_enough_masses(weights: np.ndarray | None, clusters: int) -> None:
+    """Refuse fewer rows of positive weight than clusters."""
+    if weights is not None and (count := np.count_nonzero(weights)) < clusters:
+        raise ValueError(
+            f"expected at least n_clusters={clusters} rows of positive weight, received {count}; ask for fewer clusters"
+        )
 
 
 def in_this_process(values: Any, name: str = "result") -> Any:

@@ -13,6 +13,9 @@ from tasks.methods.blocks import Blocks
 from tasks.methods.bounds import Bounded, pays
 from tasks.methods.scratch import Scratch, parts
 
+ROUNDING = 1e-12
+"""A smaller share of a cluster's weight is what subtraction left."""
+
 
 class Run(NamedTuple):
     """Where one start ended."""
@@ -32,6 +35,7 @@ class Sums(NamedTuple):
 
     sums: np.ndarray
     counts: np.ndarray
+    """int64, or the weights of the rows, float64."""
 
 
 class Spread(NamedTuple):
@@ -41,20 +45,31 @@ class Spread(NamedTuple):
     occupied: np.ndarray
 
 
-def lloyd(rows: Blocks, starts: Sequence[np.ndarray], origin: np.ndarray, max_iter: int, tolerance: float) -> list[Run]:
-    """Iterate from each start until its labels stay, its centres stay, or max_iter; all starts in the same passes."""
+def lloyd(
+    rows: Blocks,
+    starts: Sequence[np.ndarray],
+    origin: np.ndarray,
+    max_iter: int,
+    tolerance: float,
+    weights: list[Any] | None = None,
+) -> list[Run]:
+    """Iterate from each start until its labels stay, its centres stay, or max_iter; all starts in the same passes.
+
+    `weights` are handles of the weights of each block's rows, float64.
+    """
+    weights = [None] * len(rows) if weights is None else weights
     centers = [start.copy() for start in starts]
     iterations = [0] * len(centers)
     previous: list[Sums | None] = [None] * len(centers)
     moving = list(range(len(centers)))
-    bounded = Bounded(rows, origin) if len(starts) == 1 and pays(rows, len(starts[0])) else None
+    bounded = Bounded(rows, origin, weights) if len(starts) == 1 and pays(rows, len(starts[0])) else None
     while moving := [start for start in moving if iterations[start] < max_iter]:
         if bounded:
             sums, counts = bounded(centers[0])
             found = Sums(sums[None], counts[None])
         else:
             shared = (np.stack([centers[start] for start in moving]), origin)
-            found = rows.reduce("assign", _assign, shared=shared, combine=_add)
+            found = rows.reduce("assign", _assign, weights, shared=shared, combine=_add)
         still = []
         for start, sums, counts in zip(moving, found.sums, found.counts, strict=True):
             iterations[start] += 1
@@ -64,14 +79,14 @@ def lloyd(rows: Blocks, starts: Sequence[np.ndarray], origin: np.ndarray, max_it
             if before is not None and _same(now, before):
                 continue
             previous[start] = now
-            updated = _update(rows, now, centers[start], origin)
+            updated = _update(rows, weights, now, centers[start], origin)
             shift = float(((updated - centers[start]) ** 2).sum())
             centers[start] = updated
             if shift > tolerance:
                 still.append(start)
         moving = still
     shared = (np.stack(centers), origin)
-    final = rows.reduce("inertia", _spread_each, shared=shared, combine=merge_spread)
+    final = rows.reduce("inertia", _spread_each, weights, shared=shared, combine=merge_spread)
     return [
         Run(*run) for run in zip(centers, final.inertia.tolist(), iterations, final.occupied.sum(axis=1), strict=True)
     ]
@@ -81,19 +96,21 @@ def _same(a: Sums, b: Sums) -> bool:
     return np.array_equal(a.counts, b.counts) and np.array_equal(a.sums, b.sums)
 
 
-def _update(rows: Blocks, found: Sums, centers: np.ndarray, origin: np.ndarray) -> np.ndarray:
+def _update(rows: Blocks, weights: list[Any], found: Sums, centers: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Return the mean of each cluster; an empty one takes a far row from another, as in scikit-learn."""
     sums, counts = found.sums.copy(), found.counts.copy()
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         keep = partial(_farthest, count=len(empty))
         merge = partial(_merge_farthest, count=len(empty))
-        far = rows.reduce("relocate", keep, rows.starts, shared=(centers, origin), combine=merge)
+        far = rows.reduce("relocate", keep, rows.starts, weights, shared=(centers, origin), combine=merge)
         if far.squares.max() > 0:
-            for cluster, vector, owner in zip(empty, far.rows, far.labels, strict=False):
-                sums[owner] -= vector
-                counts[owner] -= 1
-                sums[cluster], counts[cluster] = vector, 1
+            for cluster, vector, weight, owner in zip(empty, far.rows, far.weights, far.labels, strict=False):
+                sums[owner] -= weight * vector
+                # What rounding leaves of a cluster that gave all its weight is no weight.
+                left = counts[owner] - weight
+                counts[owner] = left if left > ROUNDING * found.counts[owner] else 0
+                sums[cluster], counts[cluster] = weight * vector, weight
     updated = centers.copy()
     filled = counts > 0
     updated[filled] = sums[filled] / counts[filled, None]
@@ -107,12 +124,19 @@ class Far(NamedTuple):
     places: np.ndarray
     labels: np.ndarray
     rows: np.ndarray
+    weights: np.ndarray
 
 
-def _farthest(block: np.ndarray, start: int, centers: np.ndarray, origin: np.ndarray, count: int) -> Far:
+def _farthest(
+    block: np.ndarray, start: int, weights: np.ndarray | None, centers: np.ndarray, origin: np.ndarray, count: int
+) -> Far:
     labels, squares = nearest_with_squares(block, centers, origin)
-    order = np.lexsort((np.arange(len(block)), -squares))[:count]
-    return Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - origin)
+    order = np.lexsort((np.arange(len(block)), -squares))
+    if weights is not None:
+        order = order[weights[order] > 0]  # a row without weight would leave the cluster empty
+    order = order[:count]
+    masses = np.ones(len(order), np.int64) if weights is None else weights[order]
+    return Far(squares[order], start + order, labels[order], block[order].astype(np.float64) - origin, masses)
 
 
 def _merge_farthest(a: Far, b: Far, count: int) -> Far:
@@ -164,19 +188,20 @@ def _assigned_each(
         yield low, high, rows, labels
 
 
-def _assign(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Sums:
+def _assign(block: np.ndarray, weights: np.ndarray | None, centers: np.ndarray, origin: np.ndarray) -> Sums:
     """Sum up the rows of each cluster, for each of the starts that the centres (starts, clusters, d) are of."""
     sums = np.zeros(centers.shape)
-    counts = np.zeros(centers.shape[:2], np.int64)
+    counts = np.zeros(centers.shape[:2], np.int64 if weights is None else np.float64)
     scratch = Scratch()
     clusters = centers.shape[1]
     for low, high, rows, labels in _assigned_each(block, centers, origin, scratch):
         wide = scratch("wide", rows.shape, np.float64)
         wide[:] = rows
+        masses = None if weights is None else weights[low:high]
         for start, own in enumerate(labels):
-            member = (np.ones(high - low), (own, np.arange(high - low)))
+            member = (np.ones(high - low) if masses is None else masses, (own, np.arange(high - low)))
             sums[start] += scipy.sparse.csr_matrix(member, (clusters, high - low)) @ wide
-            counts[start] += np.bincount(own, minlength=clusters)
+            counts[start] += np.bincount(own, masses, clusters)
     return Sums(sums, counts)
 
 
@@ -184,14 +209,15 @@ def _add(a: Sums, b: Sums) -> Sums:
     return Sums(a.sums + b.sums, a.counts + b.counts)
 
 
-def spread_of_rows(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Spread:
-    """Measure how far the rows lie from their nearest centres."""
+def weighted_spread(block: np.ndarray, weights: np.ndarray | None, centers: np.ndarray, origin: np.ndarray) -> Spread:
+    """Measure how far the rows lie from their nearest centres, each row by its weight."""
     labels, squares = nearest_with_squares(block, centers, origin)
-    return Spread(float(squares.sum()), np.bincount(labels, minlength=len(centers)) > 0)
+    inertia = float(squares.sum() if weights is None else weights @ squares)
+    return Spread(inertia, np.bincount(labels, minlength=len(centers)) > 0)
 
 
-def _spread_each(block: np.ndarray, centers: np.ndarray, origin: np.ndarray) -> Spread:
-    found = [spread_of_rows(block, own, origin) for own in centers]
+def _spread_each(block: np.ndarray, weights: np.ndarray | None, centers: np.ndarray, origin: np.ndarray) -> Spread:
+    found = [weighted_spread(block, weights, own, origin) for own in centers]
     return Spread(np.array([one.inertia for one in found]), np.stack([one.occupied for one in found]))
 
 

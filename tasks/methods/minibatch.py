@@ -14,11 +14,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, is_dask, map_rows, open_blocks
-from tasks.methods.inputs import check_matrix
-from tasks.methods.lloyd import center_distances, merge_spread, nearest_centers, nearest_with_squares, spread_of_rows
+from tasks.methods.inputs import check_enough_masses, check_masses, check_matrix
+from tasks.methods.lloyd import center_distances, merge_spread, nearest_centers, weighted_spread
 from tasks.methods.moments import column_moments, merge_moments
 from tasks.methods.reading import working_dtype
-from tasks.methods.seeding import sample_of
+from tasks.methods.seeding import sample_of, weighted_sample_of
 
 BATCHES = 16
 """Batches of one task, which are drawn from the same runs of rows."""
@@ -64,7 +64,7 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
     labels_ : ndarray or dask.array.Array, int32 (n,)
         A Dask array, held by the workers, if the data was one.
     inertia_ : float
-        Sum of squared distances to the nearest centre.
+        Sum of squared distances to the nearest centre, each times the weight of its row.
     n_steps_ : int
         Batches.
     n_iter_ : int
@@ -77,7 +77,7 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
     both; the rows of the next one are cut meanwhile. A batch costs 4 k d operations per row. Rows come to this process
     for the start only, twice `init_size`. Data that does not fit in the workers' memory is read by whole blocks,
     nearly all of them for each task: then `KMeans`, with one reading per pass, is faster. One pass for labels and
-    inertia.
+    inertia. Weights take 8 bytes per row, here and in the workers.
 
     References
     ----------
@@ -90,25 +90,27 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
         Parameters
         ----------
         X : array-like, sparse matrix or dask.array.Array, shape (n, d)
-        sample_weight : array-like, shape (n,), optional
-            For NumPy and sparse input only.
+        sample_weight : array-like or dask.array.Array, shape (n,), optional
+            At least 0. Weights count in the steps, the choice of the start, the rules that stop and the inertia.
 
         Raises
         ------
         ValueError
-            If a parameter is not usable, there are fewer rows than clusters, or the data is not finite.
+            If a parameter is not usable, there are fewer rows (of positive weight) than clusters, or the data or a
+            weight is not finite or a weight below zero.
         """
         if not is_dask(X):
             super().fit(X, y, sample_weight)
             return self
-        if sample_weight is not None:
-            raise ValueError("expected no sample_weight with a Dask array, received one; use KMeans on NumPy, or none")
         self._validate_params()
         X = check_matrix(self, X, reset=True)
         if X.shape[0] < self.n_clusters:
             raise ValueError(f"n_samples={X.shape[0]} should be >= n_clusters={self.n_clusters}.")
+        weights = check_masses(sample_weight, X.shape[0])
+        check_enough_masses(weights, self.n_clusters)
         with open_blocks(X, name=type(self).__name__, passes=self.max_iter + 2) as rows:
-            state = self._learn(rows)
+            masses = [None] * len(rows) if weights is None else rows.scatter("weights", weights)
+            state = self._learn(rows, weights, masses)
             # With what partial_fit goes on from.
             parameters = self.get_params()
             for name, value in vars(state.model).items():
@@ -120,7 +122,9 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
                 labels = rows.map("labels", nearest_centers, shared=self._relative_centers())
                 self.labels_ = rows.assemble(labels, (), np.int32)
                 shared = self._relative_centers()
-                self.inertia_ = rows.reduce("inertia", spread_of_rows, shared=shared, combine=merge_spread).inertia
+                self.inertia_ = rows.reduce(
+                    "inertia", weighted_spread, masses, shared=shared, combine=merge_spread
+                ).inertia
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -160,17 +164,18 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
         return map_rows(X, apply, name=type(self).__name__, phase="transform", columns=len(centers), dtype=dtype)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return minus the sum of squared distances of the rows to their nearest centres."""
+        """Return minus the sum of squared distances of the rows to their nearest centres, each times its weight."""
         if not is_dask(X):
             return float(super().score(X, y, sample_weight))
-        if sample_weight is not None:
-            raise ValueError("expected no sample_weight with a Dask array, received one; score NumPy arrays with it")
         X = self._checked_blocks(X)
+        weights = check_masses(sample_weight, X.shape[0])
         with open_blocks(X, name=type(self).__name__, passes=1) as rows:
-            found = rows.reduce("score", spread_of_rows, shared=self._relative_centers(), combine=merge_spread)
+            masses = [None] * len(rows) if weights is None else rows.scatter("weights", weights)
+            shared = self._relative_centers()
+            found = rows.reduce("score", weighted_spread, masses, shared=shared, combine=merge_spread)
         return -float(found.inertia)
 
-    def _learn(self, rows: Blocks) -> _State:
+    def _learn(self, rows: Blocks, weights: np.ndarray | None, masses: list[Any]) -> _State:
         random = check_random_state(self.random_state)
         count = rows.shape[0]
         size = min(max(self.batch_size, self.n_clusters), count)
@@ -178,7 +183,7 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
         if self.tol > 0:
             moments = rows.reduce("moments", column_moments, combine=merge_moments)
             tolerance = self.tol * float((moments.scatter / count).mean())
-        centers = self._first_centers(rows, size, random).astype(rows.dtype)
+        centers = self._first_centers(rows, weights, size, random).astype(rows.dtype)
         seed = int(random.randint(np.iinfo(np.int32).max))
         model = cluster.MiniBatchKMeans(
             self.n_clusters,
@@ -191,9 +196,11 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
             reassignment_ratio=self.reassignment_ratio,
         )
         rule = _Rule(size, count, tolerance, self.max_no_improvement)
-        return _chain(rows, _State(model), rule, seed, self.max_iter)
+        return _chain(rows, masses, _State(model), rule, seed, self.max_iter)
 
-    def _first_centers(self, rows: Blocks, size: int, random: np.random.RandomState) -> np.ndarray:
+    def _first_centers(
+        self, rows: Blocks, weights: np.ndarray | None, size: int, random: np.random.RandomState
+    ) -> np.ndarray:
         """Return the initial centres that fit another sample best."""
         if not (isinstance(self.init, str) or callable(self.init)):
             centers: np.ndarray = check_array(self.init, dtype=np.float64)
@@ -203,13 +210,13 @@ class MiniBatchKMeans(cluster.MiniBatchKMeans):
         wanted = 3 * size if self.init_size is None else self.init_size
         wanted = wanted if wanted >= self.n_clusters else 3 * self.n_clusters
         starts = self.n_init if self.n_init != "auto" else (1 if self.init == "k-means++" else 3)
-        _, sample = sample_of(rows, wanted, random)
-        candidates = [_choose(sample, self.init, self.n_clusters, random) for _ in range(starts)]
+        sample, shares = _sample(rows, wanted, random, weights)
+        candidates = [_choose(sample, shares, self.init, self.n_clusters, random) for _ in range(starts)]
         if len(candidates) == 1:
             return candidates[0]
-        _, others = sample_of(rows, wanted, random)
+        others, shares = _sample(rows, wanted, random, weights)
         origin = others.mean(axis=0, dtype=np.float64)
-        return min(candidates, key=lambda c: float(nearest_with_squares(others, c - origin, origin)[1].sum()))
+        return min(candidates, key=lambda c: weighted_spread(others, shares, c - origin, origin).inertia)
 
     def _checked_blocks(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -249,24 +256,36 @@ class _State(NamedTuple):
     done: bool = False
 
 
-def _choose(sample: np.ndarray, init: Any, clusters: int, random: np.random.RandomState) -> np.ndarray:
+def _sample(
+    rows: Blocks, size: int, random: np.random.RandomState, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if weights is None:
+        return sample_of(rows, size, random)[1], None
+    return weighted_sample_of(rows, size, random, weights)
+
+
+def _choose(
+    sample: np.ndarray, shares: np.ndarray | None, init: Any, clusters: int, random: np.random.RandomState
+) -> np.ndarray:
     if init == "k-means++":
-        centers: np.ndarray = kmeans_plusplus(sample, clusters, random_state=random)[0]
+        centers: np.ndarray = kmeans_plusplus(sample, clusters, sample_weight=shares, random_state=random)[0]
         return centers
     if init == "random":
-        return sample[random.permutation(len(sample))[:clusters]]
+        if shares is None:
+            return sample[random.permutation(len(sample))[:clusters]]
+        return sample[random.choice(len(sample), clusters, replace=False, p=shares / shares.sum())]
     chosen: np.ndarray = check_array(init(sample, clusters, random_state=random), dtype=np.float64)
     if chosen.shape != (clusters, sample.shape[1]):
         raise ValueError(f"expected init to return shape {(clusters, sample.shape[1])}, received {chosen.shape}")
     return chosen
 
 
-def _chain(rows: Blocks, start: _State, rule: _Rule, seed: int, epochs: int) -> _State:
+def _chain(rows: Blocks, masses: list[Any], start: _State, rule: _Rule, seed: int, epochs: int) -> _State:
     """Run the batches of every epoch, group after group, until the rule says stop."""
     state: Any = start
     waiting: Any = None
     for number, spans in enumerate(_groups(rows.shape[0], rule.size, seed, epochs)):
-        places, calls = _pieces(spans, rows)
+        places, calls = _pieces(spans, rows, masses)
         parts = rows.engine.map(rows.named("cut"), _cut, calls)
         # The rows above were asked for while the group before was at work.
         if waiting is not None and rows.fetch([waiting])[0]:
@@ -292,7 +311,7 @@ def _groups(count: int, size: int, seed: int, epochs: int) -> Iterator[list[tupl
         yield group
 
 
-def _pieces(spans: Sequence[tuple[int, int]], rows: Blocks) -> tuple[tuple, list[tuple]]:
+def _pieces(spans: Sequence[tuple[int, int]], rows: Blocks, masses: list[Any]) -> tuple[tuple, list[tuple]]:
     """Say which rows of which blocks make up these runs, and where they go: one call per block."""
     ends = np.cumsum(rows.lengths)
     wanted: dict[int, list[tuple[int, int]]] = {}
@@ -306,46 +325,58 @@ def _pieces(spans: Sequence[tuple[int, int]], rows: Blocks) -> tuple[tuple, list
             wanted.setdefault(block, []).append((low - start, stop - start))
             places.setdefault(block, []).append((filled, filled + stop - low))
             filled, low = filled + stop - low, stop
-    return tuple(places.values()), [(rows.sources[block], cuts) for block, cuts in wanted.items()]
+    return tuple(places.values()), [(rows.sources[block], masses[block], cuts) for block, cuts in wanted.items()]
 
 
-def _cut(block: np.ndarray, cuts: Sequence[tuple[int, int]]) -> np.ndarray:
-    return np.concatenate([block[low:high] for low, high in cuts])
+class _Piece(NamedTuple):
+    """Some rows of one block."""
+
+    rows: np.ndarray
+    weights: np.ndarray | None
+
+
+def _cut(block: np.ndarray, weights: np.ndarray | None, cuts: Sequence[tuple[int, int]]) -> _Piece:
+    rows = np.concatenate([block[low:high] for low, high in cuts])
+    return _Piece(rows, None if weights is None else np.concatenate([weights[low:high] for low, high in cuts]))
 
 
 def _is_done(state: _State) -> bool:
     return state.done
 
 
-def _update(state: _State, rule: _Rule, seed: tuple[int, int], places: tuple, *parts: np.ndarray) -> _State:
+def _update(state: _State, rule: _Rule, seed: tuple[int, int], places: tuple, *parts: _Piece) -> _State:
     """Go on with the rows of one group, shuffled; pure, so that it can be done again if its worker is lost."""
-    total = sum(map(len, parts))
-    batch = np.empty((total, parts[0].shape[1]), parts[0].dtype)
+    total = sum(len(part.rows) for part in parts)
+    batch = np.empty((total, parts[0].rows.shape[1]), parts[0].rows.dtype)
+    weights = None if parts[0].weights is None else np.empty(total)
     order = np.random.default_rng([seed[0], 1, seed[1]]).permutation(total)
     for part, spans in zip(parts, places, strict=True):
         used = 0
         for low, high in spans:
-            batch[order[low:high]] = part[used : used + high - low]
+            batch[order[low:high]] = part.rows[used : used + high - low]
+            if weights is not None and part.weights is not None:
+                weights[order[low:high]] = part.weights[used : used + high - low]
             used += high - low
     # partial_fit writes into the centres, and the state before must stay as it was.
     state = state._replace(model=copy.deepcopy(state.model))
     for low in range(0, total, rule.size):
-        state = _step(state, rule, batch[low : low + rule.size])
+        own = slice(low, low + rule.size)
+        state = _step(state, rule, batch[own], None if weights is None else weights[own])
         if state.done:
             break
     return state
 
 
-def _step(state: _State, rule: _Rule, batch: np.ndarray) -> _State:
+def _step(state: _State, rule: _Rule, batch: np.ndarray, weights: np.ndarray | None) -> _State:
     model = state.model
     before = model.cluster_centers_.copy() if state.steps else None
-    model.partial_fit(batch)
+    model.partial_fit(batch, sample_weight=weights)
     state = state._replace(steps=state.steps + 1, rows=state.rows + len(batch))
     if before is None:
         # As in scikit-learn: the first inertia says more about the start than about the step.
         return state
     # Of the centres before the step; afterwards they fit this batch better than others.
-    inertia = float(nearest_with_squares(batch, before, np.zeros(before.shape[1]))[1].mean())
+    inertia = weighted_spread(batch, weights, before, np.zeros(before.shape[1])).inertia / len(batch)
     share = min(2.0 * len(batch) / (rule.total + 1), 1.0)
     smoothed = inertia if state.smoothed is None else (1 - share) * state.smoothed + share * inertia
     stale = 0 if smoothed < state.least else state.stale + 1

@@ -35,7 +35,35 @@ def sample_of(rows: Blocks, size: int, random: np.random.RandomState) -> tuple[n
     return chosen, rows.take(chosen, "sample")
 
 
-def parallel_seeds(rows: Blocks, mean: np.ndarray, clusters: int, random: np.random.RandomState) -> np.ndarray:
+def weighted_sample_of(
+    rows: Blocks, size: int, random: np.random.RandomState, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of a sample by position, and weights that stand for those of all rows.
+
+    A row's chance grows with its weight, heavy rows are there for certain, and sums of the new weights are, on average,
+    those of the old ones. Of all rows, with their own weights, if there are no more than `size`.
+
+    References
+    ----------
+    N. Duffield, C. Lund, M. Thorup (2007). Priority sampling for estimation of arbitrary subset sums. J. ACM 54(6).
+    """
+    if len(weights) <= size:
+        return rows.take(np.arange(len(weights)), "sample"), weights
+    priorities = weights / (1.0 - random.random_sample(len(weights)))
+    order = np.argpartition(-priorities, size)[: size + 1]
+    least = order[priorities[order].argmin()]
+    chosen = np.sort(order[(order != least) & (weights[order] > 0)])
+    return rows.take(chosen, "sample"), np.maximum(weights[chosen], priorities[least])
+
+
+def parallel_seeds(
+    rows: Blocks,
+    mean: np.ndarray,
+    clusters: int,
+    random: np.random.RandomState,
+    weights: np.ndarray | None = None,
+    masses: list[Any] | None = None,
+) -> np.ndarray:
     """Choose initial centres by k-means||.
 
     Parameters
@@ -46,6 +74,10 @@ def parallel_seeds(rows: Blocks, mean: np.ndarray, clusters: int, random: np.ran
         Of the rows.
     clusters : int
     random : RandomState
+    weights : ndarray, float64 (n,), optional
+        Of the rows; more than zero for as many as clusters.
+    masses : list, optional
+        Handles of the weights of each block's rows.
 
     Returns
     -------
@@ -58,29 +90,32 @@ def parallel_seeds(rows: Blocks, mean: np.ndarray, clusters: int, random: np.ran
     algorithm 2.
     """
     seed = int(random.randint(np.iinfo(np.int32).max))
-    places = np.array([random.randint(rows.shape[0])])
+    masses = [None] * len(rows) if masses is None else masses
+    heavy = np.arange(rows.shape[0]) if weights is None else np.flatnonzero(weights > 0)
+    first = random.randint(len(heavy)) if weights is None else random.choice(len(weights), p=weights / weights.sum())
+    places = np.array([first])
     candidates = rows.take(places, "candidates").astype(np.float64) - mean
     near = rows.map("seed", _nearest, shared=(candidates, mean))
     for round_ in range(ROUNDS):
-        cost = _over(rows, "cost", _cost, near)
+        cost = _over(rows, "cost", _cost, near, masses)
         if not cost > 0:
             break
         rate = OVERSAMPLING * clusters / cost
-        drawn = _over(rows, "draw", _draw, near, rows.starts, shared=(seed, round_, rate))
+        drawn = _over(rows, "draw", _draw, near, masses, rows.starts, shared=(seed, round_, rate))
         if not len(drawn):
             continue
         added = rows.take(drawn, "candidates").astype(np.float64) - mean
         near = rows.map("seed", _nearer, near, shared=(added, mean, len(candidates)))
         places = np.concatenate([places, drawn])
         candidates = np.concatenate([candidates, added])
-    weights = _over(rows, "weigh", _weigh, near, shared=(len(candidates),)).astype(np.float64)
+    shares = _over(rows, "weigh", _weigh, near, masses, shared=(len(candidates),)).astype(np.float64)
     missing = clusters - len(candidates)
     if missing > 0:
         # Fewer distinct rows than clusters, or very few rows.
-        others = np.sort(random.choice(np.setdiff1d(np.arange(rows.shape[0]), places), missing, replace=False))
+        others = np.sort(random.choice(np.setdiff1d(heavy, places), missing, replace=False))
         candidates = np.concatenate([candidates, rows.take(others, "candidates").astype(np.float64) - mean])
-        weights = np.concatenate([weights, np.ones(missing)])
-    centers: np.ndarray = kmeans_plusplus(candidates, clusters, sample_weight=weights, random_state=random)[0]
+        shares = np.concatenate([shares, np.ones(missing) if weights is None else weights[others]])
+    centers: np.ndarray = kmeans_plusplus(candidates, clusters, sample_weight=shares, random_state=random)[0]
     return centers
 
 
@@ -101,18 +136,19 @@ def _nearer(block: np.ndarray, near: Near, added: np.ndarray, origin: np.ndarray
     return Near(np.where(closer, labels + np.int32(known), near.labels), np.where(closer, squares, near.squares))
 
 
-def _cost(near: Near) -> float:
-    return float(near.squares.sum())
+def _cost(near: Near, weights: np.ndarray | None) -> float:
+    return float(near.squares.sum() if weights is None else weights @ near.squares)
 
 
-def _draw(near: Near, start: int, seed: int, round_: int, rate: float) -> np.ndarray:
+def _draw(near: Near, weights: np.ndarray | None, start: int, seed: int, round_: int, rate: float) -> np.ndarray:
     """Draw rows, each by itself and by its position, whichever block it is in; increasing positions."""
     draws = np.random.Generator(np.random.PCG64([seed, round_]).advance(start)).random(len(near.squares))
-    return start + np.flatnonzero(draws < rate * near.squares)
+    squares = near.squares if weights is None else weights * near.squares
+    return start + np.flatnonzero(draws < rate * squares)
 
 
-def _weigh(near: Near, candidates: int) -> np.ndarray:
-    return np.bincount(near.labels, minlength=candidates)
+def _weigh(near: Near, weights: np.ndarray | None, candidates: int) -> np.ndarray:
+    return np.bincount(near.labels, weights, candidates)
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:

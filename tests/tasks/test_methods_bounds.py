@@ -33,11 +33,11 @@ def test_go_on__what_rows_remember_is_true(seed, dtype, clusters, size, far, ste
     origin = block.mean(axis=0, dtype=np.float64)
     rows = block.astype(np.float64) - origin
     centers = rows[:clusters] + random.normal(size=(clusters, 20)) * size * 0.1
-    kept = bounds.begin(block, centers, origin)
+    kept = bounds.begin(block, None, centers, origin)
     for _ in range(5):
         before, centers = centers, centers + random.normal(size=centers.shape) * size * step
         frozen = [part.copy() for part in kept]
-        after = bounds.go_on(block, kept, before, centers, origin)
+        after = bounds.go_on(block, kept, None, before, centers, origin)
         for part, old in zip(kept, frozen, strict=True):
             np.testing.assert_array_equal(part, old)  # the task can be done again
         kept = after

@@ -104,8 +104,57 @@ def test_fit__rows_in_memory_are_scikit_learns():
         ours = MiniBatchKMeans(5, random_state=1).fit(data, sample_weight=weight)
         reference = Reference(5, random_state=1).fit(data, sample_weight=weight)
         np.testing.assert_array_equal(ours.cluster_centers_, reference.cluster_centers_)
-    with pytest.raises(ValueError, match="no sample_weight with a Dask array"):
-        MiniBatchKMeans(5).fit(da.from_array(X, (400, 64)), sample_weight=weights)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_weights__inertia_of_scikit_learn(init):
+    """Rows without weight are far off, and half of the others weigh ten times as much."""
+    data = X.copy()
+    weights = np.where(np.arange(len(X)) % 2, 10.0, 1.0)
+    weights[::5] = 0
+    data[::5] += 500
+    ours, reference = [], []
+    for seed in range(5):
+        common = {"batch_size": 100, "random_state": seed, "init": init}
+        model = MiniBatchKMeans(10, **common).fit(da.from_array(data, (500, 64)), sample_weight=weights)
+        ours.append(model.inertia_)
+        reference.append(Reference(10, **common).fit(data, sample_weight=weights).inertia_)
+        theirs = Reference(10, init=model.cluster_centers_, n_init=1, max_iter=1).fit(data)
+        theirs.cluster_centers_ = model.cluster_centers_
+        assert model.inertia_ == pytest.approx(-theirs.score(data, sample_weight=weights))
+        assert model.score(da.from_array(data, (300, 9)), sample_weight=weights) == pytest.approx(-model.inertia_)
+    assert np.mean(ours) < 1.03 * np.mean(reference)
+
+
+def test_weights__equal_ones_and_chunks_decide_nothing():
+    options = {"n_clusters": 7, "batch_size": 100, "random_state": 3, "init": X[:7], "tol": 1e-3}
+    plain = MiniBatchKMeans(**options).fit(da.from_array(X, (1797, 64)))
+    for weight in (1.0, np.full(len(X), 4.0)):
+        equal = MiniBatchKMeans(**options).fit(da.from_array(X, (300, 64)), sample_weight=weight)
+        np.testing.assert_allclose(equal.cluster_centers_, plain.cluster_centers_, rtol=1e-9, atol=1e-9)
+    random = np.random.default_rng(0)
+    weights = random.random(len(X)) * random.integers(0, 3, len(X))
+    options["init"] = "k-means++"
+    whole = MiniBatchKMeans(**options).fit(da.from_array(X, (1797, 64)), sample_weight=weights)
+    for rows in (500, 61):
+        lazy = MiniBatchKMeans(**options)
+        labels = lazy.fit_predict(da.from_array(X, (rows, 10)), sample_weight=da.from_array(weights, 200))
+        np.testing.assert_allclose(lazy.cluster_centers_, whole.cluster_centers_, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(labels.compute(), whole.labels_.compute())
+        assert lazy.n_steps_ == whole.n_steps_
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (-np.ones(1797), "expected sample_weight of at least 0, received -1"),
+        (np.ones(9), r"expected sample_weight of shape \(1797,\)"),
+        (np.arange(1797) < 2, "at least n_clusters=3 rows of positive weight, received 2"),
+    ],
+)
+def test_weights__refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        MiniBatchKMeans(3).fit(da.from_array(X, (400, 64)), sample_weight=weights)
 
 
 def test_fit__equal_rows_and_more_clusters_than_a_batch():
