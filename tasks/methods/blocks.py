@@ -193,7 +193,13 @@ def check_dask_matrix(X: Any, name: str = "X") -> Any:
 
 @contextmanager
 def open_blocks(
-    X: Any, *, name: str, passes: int = 2, engine: Engine | None = None, sparse: bool = False
+    X: Any,
+    *,
+    name: str,
+    passes: int = 2,
+    engine: Engine | None = None,
+    sparse: bool = False,
+    view_bytes: int | None = None,
 ) -> Iterator[Blocks]:
     """Open a matrix for the passes of one fit, and release what the fit leaves in the workers' memory.
 
@@ -209,6 +215,8 @@ def open_blocks(
         An engine to use instead of the one that suits X.
     sparse : bool, default False
         The blocks of a Dask array may be SciPy-sparse; then functions get them as matrices by rows.
+    view_bytes : int, optional
+        Size of the blocks of a NumPy array; by default `VIEW_BYTES`.
 
     Yields
     ------
@@ -231,7 +239,7 @@ def open_blocks(
             if passes > 1 and (release := _cache(blocks, X)):
                 stack.callback(release)
         else:
-            blocks = _views(X, engine, name)
+            blocks = _views(X, engine, name, VIEW_BYTES if view_bytes is None else view_bytes)
         yield blocks
 
 
@@ -310,7 +318,7 @@ def map_rows(
         The blocks of a Dask array may be SciPy-sparse.
     """
     if not is_dask(X):
-        rows = _view_rows(X)
+        rows = _view_rows(X, VIEW_BYTES)
         parts = [function(X[low : low + rows]) for low in range(0, len(X), rows)]
         return np.concatenate(parts) if parts else np.empty((0,) if columns is None else (0, columns), dtype)
     X = check_dask_matrix(X)
@@ -331,12 +339,12 @@ def _finish_and_apply(finish: Callable, function: Callable, nothing: np.ndarray,
     return function(rows) if rows.shape[0] else nothing
 
 
-def _view_rows(X: np.ndarray) -> int:
-    return max(1, VIEW_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+def _view_rows(X: np.ndarray, size: int) -> int:
+    return max(1, size // max(1, X.shape[1] * X.dtype.itemsize))
 
 
-def _views(X: np.ndarray, engine: Engine, name: str) -> Blocks:
-    rows = _view_rows(X)
+def _views(X: np.ndarray, engine: Engine, name: str, size: int) -> Blocks:
+    rows = _view_rows(X, size)
     views = [X[low : low + rows] for low in range(0, len(X), rows)]
     # To workers they travel once for all passes; here they are the views themselves.
     sources = engine.put(step_name("put", name), views)

@@ -56,7 +56,7 @@ def nearest_in_block(
     axes : ndarray, float64 (d, r), optional
         From `projected.choose_axes`; any give the same neighbours.
     threads : int
-        That may work beside BLAS's.
+        To work with, of a search with axes.
 
     Returns
     -------
@@ -73,11 +73,11 @@ def nearest_in_block(
     targets = np.zeros(len(block), np.int32) if targets is None else targets
     filter_ = Filter.over(block, *queries, center=center, axes=axes)
     points = filter_.points(block)
-    scratch = Scratch()
     if axes is not None:
-        answers = [nearest_by_axes(block, part, k, filter_, points, threads, scratch) for part in queries]
+        answers = [nearest_by_axes(block, part, k, filter_, points, threads) for part in queries]
         squares, places = (np.concatenate(both) for both in zip(*answers, strict=True))
         return _answer(squares, places, start, targets)
+    scratch = Scratch()
     found = [
         _nearest_of_tile(block, start, targets, part[low:high], k, filter_, points, scratch)
         for part in queries

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -12,7 +13,7 @@ from joblib import cpu_count
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from tasks.methods.blocks import Blocks, assemble, is_dask, open_blocks
+from tasks.methods.blocks import VIEW_BYTES, Blocks, assemble, is_dask, open_blocks
 from tasks.methods.execution import choose_engine
 from tasks.methods.inputs import check_labelled, check_matrix, check_targets
 from tasks.methods.moments import column_moments, merge_moments
@@ -97,7 +98,8 @@ class _Neighborhood(BaseEstimator):
                 axes = _axes(train, asked, self._center, k, own)
                 threads = 1 if engine.parallel else cpu_count()
                 search = partial(nearest_in_block, k=k + own, center=self._center, axes=axes, threads=threads)
-                results, lengths = _search_blocks(train, asked, self._targets, search, outputs)
+                with _wider(train, self._fit_X, axes, name) as wider:
+                    results, lengths = _search_blocks(wider, asked, self._targets, search, outputs)
                 if not is_dask(queries):
                     return [np.concatenate(engine.fetch(handles)) for handles in results]
                 return [
@@ -283,6 +285,17 @@ def _axes(train: Blocks, asked: Blocks, center: np.ndarray, k: int, own: bool) -
         for blocks, count in ((train, SAMPLE_ROWS), (asked, SAMPLE_QUERIES))
     )
     return choose_axes(some, few, center, k, rows, own)
+
+
+@contextmanager
+def _wider(train: Blocks, X: Any, axes: np.ndarray | None, name: str) -> Iterator[Blocks]:
+    """Cut an array in this process into fewer blocks, as their copies of few columns allow: each is a new search."""
+    if axes is None or train.engine.parallel:
+        yield train
+        return
+    size = VIEW_BYTES * train.shape[1] * train.dtype.itemsize // (4 * (axes.shape[1] + 2))
+    with open_blocks(X, name=name, engine=train.engine, view_bytes=size) as wider:
+        yield wider
 
 
 def _search_blocks(

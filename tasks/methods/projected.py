@@ -16,7 +16,6 @@ Trans. Communications 33(10), 1132-1133 (the sum that ends as soon as it is too 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numba
 import numpy as np
@@ -24,6 +23,7 @@ import scipy.linalg
 
 from tasks.methods.distances import UNDERFLOW, Filter, Side, multiply
 from tasks.methods.scratch import Scratch, slices
+from tasks.methods.threads import one_blas_thread
 
 TILE_QUERIES = 512
 TILE_POINTS = 4096
@@ -77,6 +77,14 @@ def choose_axes(
     ndarray, float64 (d, r), or None
         None if all columns cost less.
     """
+    # On a busy machine many small products take longer with more threads.
+    with one_blas_thread():
+        return _cheapest_axes(points, queries, center, k, rows, own)
+
+
+def _cheapest_axes(
+    points: np.ndarray, queries: np.ndarray, center: np.ndarray, k: int, rows: int, own: bool
+) -> np.ndarray | None:
     columns = points.shape[1]
     a, b = queries - center, points - center
     _, vectors = scipy.linalg.eigh(b.T @ b)
@@ -102,7 +110,7 @@ def choose_axes(
 
 
 def nearest_by_axes(
-    block: np.ndarray, queries: np.ndarray, k: int, filter_: Filter, points: Side, threads: int, scratch: Scratch
+    block: np.ndarray, queries: np.ndarray, k: int, filter_: Filter, points: Side, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find for each query the k nearest rows of a block, exactly.
 
@@ -116,7 +124,7 @@ def nearest_by_axes(
     points : Side
         The block, prepared.
     threads : int
-        That look at products at a time; the products themselves are BLAS's.
+        More than 1 where no other task has the processors: each then works on queries of its own, with 8 MB.
 
     Returns
     -------
@@ -128,24 +136,25 @@ def nearest_by_axes(
     squares = np.full((len(queries), k), np.inf)
     places = np.full((len(queries), k), np.iinfo(np.int64).max)
     block, queries = _read_only(block), _read_only(queries)
-    with ThreadPoolExecutor(threads) as pool:
-        for low, high in slices(len(queries), TILE_QUERIES):
-            side = filter_.queries(queries[low:high])
-            bases = (1 - filter_.slack) * side.squares - UNDERFLOW
-            found = (squares[low:high], places[low:high])
-            for left, right in slices(len(block), TILE_POINTS):
-                products = multiply(side, points[left:right], scratch)
-                by_query = (queries[low:high], products, bases, *found)
-                each = partial(_look_for_some, by_query, block, left, filter_.scale)
-                list(pool.map(each, slices(high - low, -(-(high - low) // threads))))
+    idle = [Scratch() for _ in range(threads)]
+
+    def search(tile: tuple[int, int]) -> None:
+        some, scratch = slice(*tile), idle.pop()
+        side = filter_.queries(queries[some])
+        bases = (1 - filter_.slack) * side.squares - UNDERFLOW
+        for left, right in slices(len(block), TILE_POINTS):
+            products = multiply(side, points[left:right], scratch)
+            _look(queries[some], products, bases, squares[some], places[some], block, left, filter_.scale)
+        idle.append(scratch)
+
+    tiles = slices(len(queries), TILE_QUERIES)
+    if threads == 1:
+        for tile in tiles:
+            search(tile)
+        return squares, places
+    with one_blas_thread(), ThreadPoolExecutor(threads, "search") as pool:
+        list(pool.map(search, tiles))
     return squares, places
-
-
-def _look_for_some(
-    by_query: tuple[np.ndarray, ...], block: np.ndarray, start: int, scale: float, some: tuple[int, int]
-) -> None:
-    queries, products, bases, squares, places = (values[slice(*some)] for values in by_query)
-    _look(queries, products, bases, squares, places, block, start, scale)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
