@@ -24,6 +24,8 @@ DATA_BYTES = 8 * WORKER_BYTES  # four times that of both
 COLUMNS = 784
 ROWS = DATA_BYTES // (4 * COLUMNS)
 BLOCK = 10_000
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 65536, "MALLOC_MMAP_THRESHOLD_": 131072}
+"""Freed memory goes back to the system at once, as workers so small need it; see docs/methods.md."""
 FEW = 20_000
 """Rows for methods whose work grows with the square."""
 
@@ -133,6 +135,7 @@ def run(folder: Path, only: list[str] | None) -> None:
 
 def one(place: Path, y: np.ndarray, name: str, options: dict[str, Any], rows: int) -> tuple[float, float, int]:
     """Seconds of a fit, the largest memory of a worker, and how many workers were lost."""
+    import dask
     import dask.array as da
     from distributed import Client, LocalCluster
 
@@ -140,6 +143,7 @@ def one(place: Path, y: np.ndarray, name: str, options: dict[str, Any], rows: in
     from tasks import methods
 
     with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": ALLOCATOR}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,

@@ -23,14 +23,17 @@ from tasks.methods.trees.kernels import BINS, child_key, draw, is_leaf, scan, sc
 from tasks.methods.trees.passes import Top, Wanted, extract, grow_nodes, histograms, pick
 from tasks.methods.trees.targets import Targets
 
-NODE_FRACTION = 0.06
+NODE_FRACTION = 0.04
 """Share of the smallest worker's memory that the rows of a node may take for it to be grown in one piece."""
 
-EXTRACT_FRACTION = 0.08
+EXTRACT_FRACTION = 0.06
 """Share of the memory of all workers that rows of nodes, taken out of their blocks, may fill."""
 
 BINS_FRACTION = 0.3
-"""Share of the memory of all workers up to which bins are kept; else every pass makes them again."""
+"""Share of the workers' memory, less `CODE_BYTES` each, up to which bins are kept; else every pass makes them again."""
+
+CODE_BYTES = 320 << 20
+"""What a worker's process takes before any data: interpreter, libraries, compiled code."""
 
 HISTOGRAM_FRACTION = 0.05
 """Share of the workers' memory that the histograms of a pass may take, in all tasks; at most `HISTOGRAM_BYTES` each."""
@@ -157,7 +160,9 @@ class _Growth:
 
     def _bins(self) -> list | None:
         n, d = self.rows.shape
-        if n * d > BINS_FRACTION * self.rows.engine.memory():
+        engine = self.rows.engine
+        workers = engine.memory() / engine.task_memory()
+        if n * d > BINS_FRACTION * (engine.memory() - workers * CODE_BYTES):
             return None
         return self.rows.map("bin", bin_block, shared=(self.edges,))
 
