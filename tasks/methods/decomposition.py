@@ -1,7 +1,8 @@
-"""Principal components, from the covariance or from a sketch."""
+"""Principal components, from the covariance, from triangular factors or from a sketch."""
 
 from __future__ import annotations
 
+import operator
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
@@ -14,8 +15,10 @@ from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.blocks import Blocks, is_dask, map_rows, open_blocks
+from tasks.methods.factors import Root, block_root, merge_triangles
 from tasks.methods.inputs import check_least, check_matrix
 from tasks.methods.moments import merge_moments, narrow_cross_moments
+from tasks.methods.probabilistic import Model, check_rank, covariance_of, likely_dimension, log_likelihood, precision_of
 from tasks.methods.reading import working_dtype
 from tasks.methods.sketch import Spectrum, leading_spectrum
 
@@ -29,19 +32,21 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Solver "covariance_eigh" is exact up to rounding: the covariance is summed in float64 about the blocks' own means,
     so large offsets do no harm. As with scikit-learn's solver of this name, singular values below 1e-8 of the largest
     are noise. Solver "randomized" is approximate, as close as scikit-learn's of this name with the same
-    `iterated_power`; its products are in the data's dtype. Signs are scikit-learn's: the entry of largest magnitude in
-    each component is positive.
+    `iterated_power`; its products are in the data's dtype. Solver "full" is exact, small singular values too:
+    triangular factors of the blocks are combined in a tree, and the singular values are those of the last one. Signs
+    are scikit-learn's: the entry of largest magnitude in each component is positive.
 
     Parameters
     ----------
-    n_components : int, float or None, default None
+    n_components : int, float, "mle" or None, default None
         How many components to keep; a number between 0 and 1 keeps as many as explain this share of the variance;
-        None keeps min(n, d).
+        "mle" as many as Minka's estimate says, of at least as many rows as columns; None keeps min(n, d).
     whiten : bool, default False
         Divide the transformed columns by their standard deviations.
-    svd_solver : {"auto", "covariance_eigh", "randomized"}, default "auto"
-        "auto" is "covariance_eigh" up to 4096 columns and for a share of the variance. Above, it is "randomized" if
-        fewer than 80 % of min(n, d) components are wanted, or if min(n, d) is at most 4096.
+    svd_solver : {"auto", "full", "covariance_eigh", "randomized"}, default "auto"
+        "auto" is "covariance_eigh" up to 4096 columns and for a share of the variance or "mle". Above, it is
+        "randomized" if fewer than 80 % of min(n, d) components are wanted, or if min(n, d) is at most 4096.
+        scikit-learn's "arpack" is refused: it goes over the data once per vector that it tries.
     iterated_power : int or "auto", default "auto"
         Power iterations of "randomized"; "auto" is 7 if fewer than 10 % of min(n, d) are wanted, else 4.
     n_oversamples : int, default 10
@@ -64,6 +69,8 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     float64 and two d x d matrices; a combining task holds nine of them. Each task sends one d x d matrix of float64
     (5 MB at d = 784, 134 MB at d = 4096), n/b of them in a tree.
 
+    "full": one pass, some 4 n d^2 operations in QR factorizations, and sends the same.
+
     "randomized" with q power iterations and l = n_components + n_oversamples: q + 2 passes of 4 n d l operations.
     Per task: one block, 8 MB of it about the mean, and three d x l matrices; a combining task holds nine of them. Each
     task gets and sends one d x l matrix per pass. Nothing of n rows is held in this process.
@@ -71,12 +78,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     References
     ----------
     I. T. Jolliffe (2002). Principal Component Analysis, 2nd ed., sections 1.1 and 3.5. For the sums, see
-    `tasks.methods.moments`; for the sketch, `tasks.methods.sketch`.
+    `tasks.methods.moments`; for the triangles, `tasks.methods.factors`; for the sketch, `tasks.methods.sketch`; for the
+    likelihood and "mle", `tasks.methods.probabilistic`.
     """
 
     def __init__(
         self,
-        n_components: int | float | None = None,
+        n_components: int | float | str | None = None,
         *,
         whiten: bool = False,
         svd_solver: str = "auto",
@@ -102,20 +110,26 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If n_components is neither a count up to min(n, d) nor a share, another parameter has no such value, or the
-            data is not usable.
+            If n_components is neither a count up to min(n, d) nor a share nor "mle", another parameter has no such
+            value, or the data is not usable.
         """
         X = check_matrix(self, X, reset=True, rows=2)
         limit = min(X.shape)
         _check_components(self.n_components, limit)
-        random = self._chooses_randomized(X.shape)
-        with open_blocks(X, name=type(self).__name__, passes=3 if random else 1) as rows:
-            spectrum = self._sketched(rows, limit) if random else self._from_covariance(rows, limit)
+        if isinstance(self.n_components, str) and X.shape[0] < X.shape[1]:
+            raise ValueError(
+                f"expected at least as many rows as columns for n_components='mle', received shape {X.shape}; "
+                "give a count"
+            )
+        solver = self._choose_solver(X.shape)
+        with open_blocks(X, name=type(self).__name__, passes=3 if solver == "randomized" else 1) as rows:
+            find = {"full": _from_triangles, "randomized": self._sketched}.get(solver, self._from_covariance)
+            spectrum = find(rows, limit)
             dtype = rows.dtype
         count, total = spectrum.rows, spectrum.spread / (spectrum.rows - 1)
         variance = spectrum.values**2 / (count - 1)
         ratio = variance / total if total > 0 else np.zeros_like(variance)
-        kept = _count(self.n_components, ratio)
+        kept = likely_dimension(variance, count) if self.n_components == "mle" else _count(self.n_components, ratio)
         self.n_samples_ = int(count)
         self.n_components_ = kept
         self.mean_ = spectrum.mean.astype(dtype)
@@ -127,11 +141,12 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.noise_variance_ = rest / (limit - kept) if kept < limit else 0.0
         return self
 
-    def _chooses_randomized(self, shape: tuple[int, int]) -> bool:
-        """Check the solver's parameters and choose; True for the sketch."""
-        if self.svd_solver not in ("auto", "covariance_eigh", "randomized"):
+    def _choose_solver(self, shape: tuple[int, int]) -> str:
+        """Check the solver's parameters and choose."""
+        if self.svd_solver not in ("auto", "full", "covariance_eigh", "randomized"):
             raise ValueError(
-                f"expected svd_solver 'auto', 'covariance_eigh' or 'randomized', received {self.svd_solver!r}"
+                "expected svd_solver 'auto', 'full', 'covariance_eigh' or 'randomized', received "
+                f"{self.svd_solver!r}; for a few of many components use 'randomized'"
             )
         if self.iterated_power != "auto":
             check_least("iterated_power", self.iterated_power, 0)
@@ -140,13 +155,13 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.svd_solver != "auto":
             if share and self.svd_solver == "randomized":
                 raise ValueError(
-                    f"expected n_components as a count for svd_solver 'randomized', received the share "
+                    f"expected n_components as a count for svd_solver 'randomized', received "
                     f"{self.n_components!r}; use 'covariance_eigh'"
                 )
-            return self.svd_solver == "randomized"
+            return self.svd_solver
         limit = min(shape)
-        few = limit <= EXACT_COLUMNS or (self.n_components is not None and self.n_components < 0.8 * limit)
-        return shape[1] > EXACT_COLUMNS and not share and few
+        few = limit <= EXACT_COLUMNS or (isinstance(self.n_components, Integral) and self.n_components < 0.8 * limit)
+        return "randomized" if shape[1] > EXACT_COLUMNS and not share and few else "covariance_eigh"
 
     def _from_covariance(self, rows: Blocks, limit: int) -> Spectrum:
         count, mean, scatter = rows.reduce("covariance", narrow_cross_moments, combine=merge_moments)
@@ -155,7 +170,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return Spectrum(count, mean, float(np.trace(scatter)), np.sqrt(squares), components, squares / count)
 
     def _sketched(self, rows: Blocks, limit: int) -> Spectrum:
-        count = limit if self.n_components is None else int(self.n_components)
+        count = int(self.n_components) if isinstance(self.n_components, Integral) else limit
         iterations = self.iterated_power
         if iterations == "auto":
             iterations = 7 if count < 0.1 * limit else 4
@@ -201,6 +216,80 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             axes *= self._deviations()[:, None]
         return self._map(X, axes, -self.mean_.astype(np.float64), "inverse_transform", self.n_features_in_)
 
+    def score_samples(self, X: Any) -> Any:
+        """Return the log-likelihood of each row in the model of probabilistic PCA; exact, computed in float64.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+
+        Returns
+        -------
+        ndarray or lazy dask.array.Array, shape (m,)
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the covariance has no inverse.
+        """
+        check_is_fitted(self)
+        X = check_matrix(self, X, reset=False)
+        dtype = working_dtype(X.dtype)
+        apply = partial(log_likelihood, model=self._model(whole=True), dtype=dtype)
+        return map_rows(X, apply, name=type(self).__name__, phase="score_samples", columns=None, dtype=dtype)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean of `score_samples`; of a Dask array by one pass.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        X = check_matrix(self, X, reset=False)
+        with open_blocks(X, name=type(self).__name__, passes=1) as rows:
+            total = rows.reduce("score", _likelihood_sum, shared=(self._model(whole=True),), combine=operator.add)
+        return float(total) / int(X.shape[0])
+
+    def get_covariance(self) -> np.ndarray:
+        """Return the covariance of the model: that of the data, with `noise_variance_` beside the components.
+
+        Returns
+        -------
+        ndarray, float64 (d, d)
+            `whiten` has no part in it; scikit-learn's, with whitening, scales the components once too often.
+        """
+        check_is_fitted(self)
+        return covariance_of(self._model())
+
+    def get_precision(self) -> np.ndarray:
+        """Return the inverse of the covariance of the model.
+
+        Returns
+        -------
+        ndarray, float64 (d, d)
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If it has none: where all components are kept and some have no variance.
+        """
+        check_is_fitted(self)
+        return precision_of(self._model())
+
+    def _model(self, whole: bool = False) -> Model:
+        noise = float(self.noise_variance_)
+        variances = np.maximum(self.explained_variance_.astype(np.float64), noise)
+        mean, axes = (values.astype(np.float64) for values in (self.mean_, self.components_))
+        model = Model(mean, axes, variances, noise)
+        if whole:
+            check_rank(model)
+        return model
+
     @property
     def _n_features_out(self) -> int:
         # Read by ClassNamePrefixFeaturesOutMixin.
@@ -219,14 +308,32 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 def _check_components(wanted: Any, limit: int) -> None:
     whole = isinstance(wanted, Integral)
-    if wanted is None or (whole and not isinstance(wanted, bool) and 1 <= int(wanted) <= limit):
+    if wanted is None or (isinstance(wanted, str) and wanted == "mle"):
+        return
+    if whole and not isinstance(wanted, bool) and 1 <= int(wanted) <= limit:
         return
     if isinstance(wanted, Real) and not whole and 0 < float(wanted) < 1:
         return
     raise ValueError(
         f"expected n_components as a count from 1 to min(n_samples, n_features)={limit}, a share between 0 and 1, "
-        f"or None, received {wanted!r}"
+        f"'mle' or None, received {wanted!r}"
     )
+
+
+def _from_triangles(rows: Blocks, limit: int) -> Spectrum:
+    count, mean, triangle = rows.reduce("triangle", _triangle, combine=merge_triangles)
+    _, values, vectors = scipy.linalg.svd(triangle, full_matrices=False, check_finite=False)
+    values, vectors = values[:limit], vectors[:limit]
+    _, vectors = svd_flip(None, vectors, u_based_decision=False)
+    return Spectrum(int(count), mean, float((values**2).sum()), values, vectors, values**2 / count)
+
+
+def _triangle(block: np.ndarray) -> Root:
+    return block_root(block, np.empty((len(block), 0)), None, center=True, gram=False)
+
+
+def _likelihood_sum(block: np.ndarray, model: Model) -> float:
+    return float(log_likelihood(block, model, np.dtype(np.float64)).sum())
 
 
 def _eigenvectors(scatter: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

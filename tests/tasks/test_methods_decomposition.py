@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits, load_wine
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA as Reference
 
 from tasks import methods
@@ -76,7 +78,7 @@ def test_fit__float32_keeps_its_dtype():
     np.testing.assert_allclose(ours.components_, Reference(3, svd_solver="full").fit(DIGITS).components_, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 65, -1, 1.5, 0.0, True, "mle"])
+@pytest.mark.parametrize("count", [0, 65, -1, 1.5, 0.0, True, "most"])
 def test_fit__refuses_a_count_or_share(count):
     with pytest.raises(ValueError, match="expected n_components as a count from 1 to"):
         methods.PCA(count).fit(DIGITS)
@@ -85,6 +87,101 @@ def test_fit__refuses_a_count_or_share(count):
 def test_inverse_transform__refuses_other_columns():
     with pytest.raises(ValueError, match=r"expected 3 columns, one per component, received shape \(2, 4\)"):
         methods.PCA(3).fit(DIGITS).inverse_transform(np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("chunks", [None, 1797, 230, 20])
+@pytest.mark.parametrize("count", [None, 20, 0.8, "mle"])
+def test_full__components_of_scikit_learn(count, chunks):
+    X = da.from_array(DIGITS, (chunks, 20)) if chunks else DIGITS
+    reference = Reference(count, svd_solver="full").fit(DIGITS)
+    ours = methods.PCA(count, svd_solver="full").fit(X)
+    assert_same(ours, reference)
+    kept = 20 if count is None else ours.n_components_
+    np.testing.assert_allclose(ours.components_[:kept], reference.components_[:kept], atol=1e-8)
+    np.testing.assert_allclose(ours.noise_variance_, reference.noise_variance_, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunks", [100, 7])
+def test_full__small_singular_values_are_exact(chunks):
+    """The covariance squares them, and loses what is below 1e-8 of the largest."""
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.normal(size=(100, 6)))[0], np.linalg.qr(random.normal(size=(6, 6)))[0])
+    X = (left - left.mean(axis=0)) * 10.0 ** -np.arange(0, 12, 2) @ right
+    expected = Reference(svd_solver="full").fit(X).singular_values_
+    assert expected[-1] < 1e-9 * expected[0]
+    found = methods.PCA(svd_solver="full").fit(da.from_array(X, (chunks, 6))).singular_values_
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    few = methods.PCA(svd_solver="full").fit(da.from_array(DIGITS[:10], (3, 64)))
+    assert_same(few, Reference(svd_solver="full").fit(DIGITS[:10]))
+
+
+@pytest.mark.parametrize("chunks", [None, 178, 50])
+def test_mle__as_many_components_as_scikit_learn(chunks):
+    random = np.random.default_rng(3)
+    low = random.normal(size=(300, 4)) @ random.normal(size=(4, 12)) + 0.1 * random.normal(size=(300, 12))
+    for X in (low, WINE, WINE / WINE.std(axis=0), load_iris().data, DIGITS[:, :30]):
+        data = da.from_array(X, (chunks, X.shape[1])) if chunks else X
+        assert methods.PCA("mle").fit(data).n_components_ == Reference("mle", svd_solver="full").fit(X).n_components_
+    assert methods.PCA("mle").fit(low).n_components_ == 4
+    # Two columns of the same variance, to the last bit: scikit-learn fails.
+    equal = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 0.1], [0, 0, -0.1]])
+    assert methods.PCA("mle").fit(equal).n_components_ in (1, 2)
+    with pytest.raises(ValueError, match="at least as many rows as columns for n_components='mle'"):
+        methods.PCA("mle").fit(DIGITS[:10])
+    with pytest.raises(
+        ValueError, match="expected n_components as a count for svd_solver 'randomized', received 'mle'"
+    ):
+        methods.PCA("mle", svd_solver="randomized").fit(DIGITS)
+    with pytest.raises(ValueError, match="received 'arpack'; for a few of many components use 'randomized'"):
+        methods.PCA(2, svd_solver="arpack").fit(DIGITS)
+
+
+@pytest.mark.parametrize("count", [None, 1, 5, 0.9])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_model__as_scikit_learn(count, dtype):
+    X = (WINE / WINE.std(axis=0)).astype(dtype)
+    tight = {"rtol": 1e-9, "atol": 1e-9} if dtype is np.float64 else {"rtol": 2e-3, "atol": 2e-4}
+    theirs = Reference(count, svd_solver="full").fit(X.astype(np.float64))
+    fresh = np.concatenate([X[:20] + 0.5, X[100:]])
+    for chunks in (None, 178, 50):
+        data, rows = (
+            (X, fresh) if chunks is None else (da.from_array(X, (chunks, 13)), da.from_array(fresh, (chunks, 5)))
+        )
+        ours = methods.PCA(count).fit(data)
+        np.testing.assert_allclose(ours.get_covariance(), theirs.get_covariance(), **tight)
+        np.testing.assert_allclose(ours.get_precision(), theirs.get_precision(), **tight)
+        found = ours.score_samples(rows)
+        assert found.dtype == dtype
+        assert isinstance(found, np.ndarray if chunks is None else da.Array)
+        np.testing.assert_allclose(np.asarray(found), theirs.score_samples(fresh), **tight)
+        assert ours.score(rows) == pytest.approx(theirs.score(fresh), rel=tight["rtol"])
+
+
+def test_model__is_a_gaussian_and_whitening_has_no_part_in_it():
+    X = WINE / WINE.std(axis=0)
+    ours = methods.PCA(4, whiten=True).fit(X)
+    covariance = ours.get_covariance()
+    np.testing.assert_allclose(covariance, methods.PCA(4).fit(X).get_covariance())
+    expected = multivariate_normal(X.mean(axis=0), covariance).logpdf(X)
+    np.testing.assert_allclose(ours.score_samples(X), expected, rtol=1e-9)
+    np.testing.assert_allclose(methods.PCA(whiten=True).fit(X).get_covariance(), np.cov(X.T), rtol=1e-9, atol=1e-12)
+
+
+def test_model__score_samples_is_lazy_and_without_an_inverse_refused():
+    data = da.from_array(WINE, (50, 13))
+    ours = methods.PCA(3).fit(data)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    with dask.config.set(scheduler=refuse):
+        assert ours.score_samples(data).shape == (178,)
+    whole = methods.PCA().fit(DIGITS)  # some pixels are never set
+    for call in (whole.get_precision, lambda: whole.score(DIGITS), lambda: whole.score_samples(DIGITS)):
+        with pytest.raises(np.linalg.LinAlgError, match="keep fewer components"):
+            call()
+    with pytest.raises(np.linalg.LinAlgError, match="keep fewer components"):
+        methods.PCA().fit(DIGITS[:10]).get_precision()
 
 
 @settings(max_examples=50)

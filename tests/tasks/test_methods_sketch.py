@@ -82,7 +82,7 @@ def test_pca__large_offsets_do_no_harm_to_a_sketch():
 
 def test_pca__chooses_by_columns(monkeypatch):
     def choice(shape, **options):
-        return methods.PCA(**options)._chooses_randomized(shape)
+        return methods.PCA(**options)._choose_solver(shape) == "randomized"
 
     assert not choice((10_000, 4096), n_components=5)
     assert choice((10_000, 4097), n_components=5)
@@ -98,7 +98,10 @@ def test_pca__chooses_by_columns(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"svd_solver": "arpack"}, "expected svd_solver 'auto', 'covariance_eigh' or 'randomized', received 'arpack'"),
+        (
+            {"svd_solver": "arpack"},
+            "expected svd_solver 'auto', 'full', 'covariance_eigh' or 'randomized', received 'arpack'",
+        ),
         ({"iterated_power": -1}, "expected iterated_power as an integer of at least 0, received -1"),
         ({"n_oversamples": 0}, "expected n_oversamples as an integer of at least 1"),
         ({"n_components": 0.5, "svd_solver": "randomized"}, "expected n_components as a count for svd_solver"),
