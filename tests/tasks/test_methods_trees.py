@@ -178,3 +178,39 @@ def counted(function, sizes):
 def test_fit__refuses(parameters, message):
     with pytest.raises(ValueError, match=message):
         methods.DecisionTreeClassifier(**parameters).fit(*DIGITS)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("width", [None, "sqrt", "log2", 0.3, 5, 1000])
+def test_attributes__as_scikit_learn(lazy, width):
+    X, y = DATA["wine"]
+    data = da.from_array(X, (50, 4)) if lazy else X
+    for name in ("DecisionTreeClassifier", "DecisionTreeRegressor"):
+        options = {"max_features": width if width != 1000 else len(X.T), "max_depth": 3, "random_state": 0}
+        ours, theirs = getattr(methods, name)(**options).fit(data, y), getattr(tree, name)(**options).fit(X, y)
+        assert (ours.n_outputs_, ours.max_features_) == (theirs.n_outputs_, theirs.max_features_)
+        assert getattr(ours, "n_classes_", 0) == getattr(theirs, "n_classes_", 0) or name.endswith("Regressor")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["Classifier", "Regressor"])
+def test_estimators__are_the_trees_of_the_forest(lazy, kind):
+    X, y = DATA["wine"]
+    names = np.array(["red", "white", "rose"])[y] if kind == "Classifier" else y
+    data = da.from_array(X, (50, 4)) if lazy else X
+    forest = getattr(methods, f"RandomForest{kind}")(5, max_depth=3, random_state=0)
+    assert not hasattr(forest, "estimators_")
+    forest.fit(data, names)
+    theirs = getattr(ensemble, f"RandomForest{kind}")(5, max_depth=3, random_state=0).fit(X, names)
+    assert forest.n_outputs_ == theirs.n_outputs_
+    assert len(forest.estimators_) == len(theirs.estimators_)
+    for one, other in zip(forest.estimators_, theirs.estimators_, strict=True):
+        assert type(one).__name__ == type(other).__name__
+        assert (one.max_depth, one.max_features_) == (other.max_depth, other.max_features_)
+    word = "predict_proba" if kind == "Classifier" else "predict"
+    mean = np.mean([np.asarray(getattr(one, word)(data)) for one in forest.estimators_], axis=0)
+    np.testing.assert_allclose(np.asarray(getattr(forest, word)(data)), mean, rtol=1e-12, atol=1e-12)
+    leaves = np.stack([np.asarray(one.apply(data)) for one in forest.estimators_], axis=1)
+    np.testing.assert_array_equal(np.asarray(forest.apply(data)), leaves)
+    if kind == "Classifier":
+        assert set(forest.estimators_[0].predict(X)) <= {"red", "white", "rose"}

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from tasks.methods.trees.fitted import Tree
 from tasks.methods.trees.learning import Classifies, Regresses, Trees
 from tasks.methods.trees.parameters import whole_number
+from tasks.methods.trees.single_estimators import DecisionTreeClassifier, DecisionTreeRegressor
 
 
 class _Forest(Trees):
@@ -29,9 +30,24 @@ class _Forest(Trees):
         check_is_fitted(self)
         return self._trees
 
+    @property
+    def estimators_(self) -> list[Any]:
+        """The trees as estimators of this package, which share them with the forest; made anew when asked for."""
+        check_is_fitted(self)
+        return [self._as_estimator(tree) for tree in self._trees]
+
     def apply(self, X: Any) -> Any:
         """Return the node of each row's leaf in each tree, int64 (m, trees); of a Dask array lazily."""
         return self._apply(X)
+
+    def _as_estimator(self, tree: Tree) -> Any:
+        kind = DecisionTreeClassifier if isinstance(self, Classifies) else DecisionTreeRegressor
+        single = kind(**{name: getattr(self, name) for name in kind().get_params() if name != "random_state"})
+        single._trees = [tree]
+        for name in ("n_features_in_", "feature_names_in_", "n_outputs_", "max_features_", "classes_", "n_classes_"):
+            if hasattr(self, name):
+                setattr(single, name, getattr(self, name))
+        return single
 
     def _of_forest(self) -> tuple[int, int, bool]:
         if not isinstance(self.bootstrap, bool | np.bool_):
@@ -71,8 +87,14 @@ class RandomForestClassifier(_Forest, Classifies):
     classes_ : ndarray
     n_classes_ : int
     trees_ : list of Tree
+    estimators_ : list of DecisionTreeClassifier
+        Of the forest's classes, where scikit-learn's predict the numbers of the classes.
     feature_importances_ : ndarray, float64 (d,)
     n_features_in_ : int
+    n_outputs_ : int
+        1.
+    max_features_ : int
+        Columns that are drawn at every node.
 
     Notes
     -----
@@ -149,8 +171,13 @@ class RandomForestRegressor(_Forest, Regresses):
     Attributes
     ----------
     trees_ : list of Tree
+    estimators_ : list of DecisionTreeRegressor
     feature_importances_ : ndarray, float64 (d,)
     n_features_in_ : int
+    n_outputs_ : int
+        1.
+    max_features_ : int
+        Columns that are drawn at every node.
 
     Notes
     -----

@@ -33,6 +33,8 @@ class Trees(BaseEstimator):
     max_features: Any
     random_state: Any
     n_features_in_: int
+    n_outputs_: int
+    max_features_: int
     _trees: list[Tree]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -60,6 +62,7 @@ class Trees(BaseEstimator):
             bins = find_bins(blocks)
             grown = grow_trees(blocks, bins, targets, plan, count, jobs)
         self._trees = [fitted_tree(tree, bins, targets, criterion) for tree in grown]
+        self.n_outputs_, self.max_features_ = 1, plan.width
         return self
 
     @property

@@ -64,6 +64,10 @@ class DecisionTreeClassifier(_Single, Classifies):
     tree_ : Tree
     feature_importances_ : ndarray, float64 (d,)
     n_features_in_ : int
+    n_outputs_ : int
+        1.
+    max_features_ : int
+        Columns that are drawn at every node.
 
     Notes
     -----
@@ -131,6 +135,10 @@ class DecisionTreeRegressor(_Single, Regresses):
     tree_ : Tree
     feature_importances_ : ndarray, float64 (d,)
     n_features_in_ : int
+    n_outputs_ : int
+        1.
+    max_features_ : int
+        Columns that are drawn at every node.
 
     Notes
     -----
