@@ -61,6 +61,22 @@ def decide(
     return decisions
 
 
+def weights_of_pairs(vectors: Any, coefficients: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the weights of the columns for each pair of classes, of the linear kernel; float64 (pairs, d).
+
+    Parameters
+    ----------
+    vectors, coefficients, counts
+        As in `decide`, of two classes with one row of coefficients.
+    """
+    ends = np.cumsum(counts)
+    own = [
+        np.asarray((vectors[end - n : end].T @ coefficients[:, end - n : end].T).T, np.float64)
+        for n, end in zip(counts, ends, strict=True)
+    ]
+    return np.stack([own[i][j - 1] + own[j][i] for i, j in pairs_of(len(counts))])
+
+
 def winners(decisions: np.ndarray, classes: int) -> np.ndarray:
     """Return the class with most votes of each row, the lowest of equals; intp (m,)."""
     chosen: np.ndarray = _votes(decisions, classes)[0].argmax(axis=1)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tasks.methods.blocks import CACHE_FRACTION, collect, is_dask, open_blocks
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
-from tasks.methods.kernel_svm.decisions import against_rest, decide, winners
+from tasks.methods.kernel_svm.decisions import against_rest, decide, weights_of_pairs, winners
 from tasks.methods.kernel_svm.gathering import WORKER_FRACTION, solve_here, solve_on_blocks
 from tasks.methods.kernel_svm.kernels import Kernel, total_variance
 from tasks.methods.kernel_svm.lazily import map_rows_holding
@@ -77,6 +77,9 @@ class SVC(ClassifierMixin, BaseEstimator):
     n_support_ : ndarray of int32 (classes,)
     dual_coef_ : ndarray, float64 (classes - 1, support vectors)
         In scikit-learn's layout.
+    coef_ : ndarray, float64 (1 or pairs, d)
+        Of kernel "linear" only: weights of the columns, of two classes positive for the second, else for each pair,
+        (0, 1), (0, 2), ..., positive for its first class. Exact to rounding, computed when asked for.
     intercept_ : ndarray, float64 (pairs,)
     n_iter_ : ndarray of int32 (pairs,)
     dual_gap_, violation_ : ndarray, float64 (pairs,)
@@ -215,6 +218,19 @@ class SVC(ClassifierMixin, BaseEstimator):
             raise ValueError("break_ties must be False when decision_function_shape is 'ovo'")
         finish = partial(_named, classes=self.classes_, break_ties=self.break_ties and len(self.classes_) > 2)
         return self._apply(X, finish, "predict", None, self.classes_.dtype)
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights of the columns, of the linear kernel; float64 (1 or pairs, d)."""
+        if self.kernel != "linear":
+            raise AttributeError(
+                f"expected kernel 'linear' for coef_, received {self.kernel!r}; of other kernels dual_coef_ and "
+                "support_vectors_ say all"
+            )
+        check_is_fitted(self)
+        weights = weights_of_pairs(self.support_vectors_, self.dual_coef_, self.n_support_)
+        weights.flags.writeable = False  # what is written there would be lost
+        return weights
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
