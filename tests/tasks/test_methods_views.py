@@ -13,12 +13,15 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import subspace_angles
 from sklearn import cluster, decomposition, manifold, metrics
 from sklearn.datasets import load_digits, make_moons, make_swiss_roll
+from sklearn.exceptions import DataConversionWarning
+from sklearn.manifold._locally_linear import barycenter_kneighbors_graph
 
 from tasks.methods.manifold.barycenters import barycenter_weights, nearest_others
 from tasks.methods.manifold.locally_linear import LocallyLinearEmbedding
-from tasks.methods.manifold.views import embed_view
+from tasks.methods.manifold.views import EmbeddingView, embed_view
 from tasks.methods.spectral import SpectralClustering
 
 # scikit-learn breaks ties at the last neighbour in no stated order, and integers tie.
@@ -207,3 +210,34 @@ def test_spectral__column_names_survive_the_sample():
     frame = pandas.DataFrame(MOONS, columns=["a", "b"])
     ours = SpectralClustering(2, gamma=30.0, sample=100, random_state=0).fit(frame)
     assert list(ours.feature_names_in_) == ["a", "b"]
+
+
+@pytest.mark.parametrize("chunks", [None, 60])
+def test_view__labels_in_a_column_are_taken_with_scikit_learns_warning(chunks):
+    column = TARGETS[:, None] if chunks is None else da.from_array(TARGETS[:, None], (chunks, 1))
+    with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+        ours = EmbeddingView("pca", rows=100, random_state=0).fit(WIDE, column)
+    assert ours.labels_.shape == (100,)
+    np.testing.assert_array_equal(ours.labels_, TARGETS[ours.rows_])
+    with pytest.raises(ValueError, match=r"expected labels of shape \(500,\), received \(500, 2\)"):
+        EmbeddingView("pca").fit(WIDE, np.zeros((500, 2)))
+
+
+@pytest.mark.parametrize("chunks", [1000, 130])
+@pytest.mark.parametrize("data", ["digits", "roll"])
+def test_locally_linear__minimizes_what_scikit_learn_minimizes(data, chunks):
+    """Of jittered rows, whose neighbours do not tie: the same error, the same plane, whatever the signs or the turn."""
+    X, options = {"digits": (DIGITS, {"n_neighbors": 15}), "roll": (ROLL, {"n_neighbors": 10})}[data]
+    X = X + np.random.default_rng(3).normal(size=X.shape) * 1e-3
+    options = {"tol": 1e-12, "random_state": 0, "n_components": 3 if data == "digits" else 2, **options}
+    theirs = manifold.LocallyLinearEmbedding(**options).fit(X)
+    ours = LocallyLinearEmbedding(**options).fit(da.from_array(X, (chunks, 2)))
+    found = np.asarray(ours.embedding_)
+    # The cost from its definition: how far each row is from what its neighbours say.
+    weights = barycenter_kneighbors_graph(X, options["n_neighbors"], reg=1e-3)
+    error = float(((found - weights @ found) ** 2).sum())
+    assert error == pytest.approx(ours.reconstruction_error_, rel=1e-6, abs=0)
+    assert error == pytest.approx(theirs.reconstruction_error_, rel=1e-5, abs=0)
+    np.testing.assert_allclose(found.T @ found, np.eye(found.shape[1]), atol=1e-9)
+    np.testing.assert_allclose(found.sum(axis=0), 0, atol=1e-5)
+    assert subspace_angles(found, theirs.embedding_).max() < 1e-6

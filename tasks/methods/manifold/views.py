@@ -10,6 +10,7 @@ from sklearn import manifold
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tasks.methods.blocks import open_blocks
@@ -137,7 +138,8 @@ class EmbeddingView(BaseEstimator):
         X : ndarray or dask.array.Array, shape (n, d)
             At least two rows.
         y : ndarray or dask.array.Array, shape (n,), optional
-            Labels; they do not change the picture.
+            Labels; they do not change the picture. A column (n, 1) is taken with scikit-learn's
+            `DataConversionWarning`.
         """
         X = check_matrix(self, X, reset=True, rows=2)
         self.rows_, self.coordinates_, self.labels_ = embed_view(
@@ -160,6 +162,8 @@ def _check_labels(labels: Any, rows: int) -> np.ndarray | None:
     if labels is None:
         return None
     own = np.asarray(in_this_process(labels, "embed_view"))
+    if own.shape == (rows, 1):
+        own = column_or_1d(own, warn=True)
     if own.shape != (rows,):
         raise ValueError(f"expected labels of shape {(rows,)}, received {own.shape}; give one per row")
     return own
