@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import issparse
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction import text as reference
 
 from tasks import methods
@@ -228,3 +229,66 @@ def test_tokens__refuse_an_unknown_stemmer():
     pytest.importorskip("nltk")
     with pytest.raises(ValueError, match=r"expected stemmer as one of porter, .*english.*received 'klingon'"):
         NltkTokens(stemmer="klingon")("a text")
+
+
+EVERY = ["CountVectorizer", "TfidfVectorizer", "HashingVectorizer"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_texts__are_refused_by_fit_and_have_no_rows(name):
+    ours = getattr(vectorizers, name)()
+    for nothing in ([], (), iter([]), np.array([], dtype=object), db.from_sequence([[]]).flatten()):
+        if name == "HashingVectorizer":
+            found = ours.fit(nothing).transform(nothing)
+        else:
+            for word in ("fit", "fit_transform"):
+                with pytest.raises(ValueError, match="empty vocabulary"):
+                    getattr(getattr(vectorizers, name)(), word)(nothing)
+            found = ours.fit(TEXTS).transform(nothing)
+        assert found.shape == (0, ours.transform(TEXTS).shape[1])
+        assert found.dtype == ours.transform(TEXTS).dtype
+    if name == "HashingVectorizer":
+        assert ours.fit_transform([]).shape == (0, 2**20)
+    else:
+        with pytest.raises(NotFittedError):
+            getattr(vectorizers, name)().transform([])
+    given = vectorizers.CountVectorizer(vocabulary=["film", "plot"])
+    assert given.transform([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_is_no_text__is_refused_by_name_and_place(name, lazy):
+    texts = ["a film", "a plot", 7]
+    given = db.from_sequence(texts, npartitions=1) if lazy else texts
+    message = "expected texts as str, received int as text number 2.*'7'"
+
+    def rows(word):
+        ours = getattr(vectorizers, name)()
+        return ours.fit(TEXTS).transform(given) if word == "transform" else getattr(ours, word)(given)
+
+    for word in ("fit", "fit_transform", "transform"):
+        if (name, word) == ("HashingVectorizer", "fit"):
+            continue  # it looks at no text
+        with dask.config.set(scheduler="synchronous"), pytest.raises(TypeError, match=message):
+            rows(word).compute()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_no_text__is_the_users_own_affair_with_own_functions(name):
+    kind = {"CountVectorizer": {}, "TfidfVectorizer": {}, "HashingVectorizer": {"n_features": 64}}[name]
+    tokens = [["a", "b", "a"], ["b", "c"]]
+    for options in (
+        {"analyzer": list},
+        {"tokenizer": list, "lowercase": False, "token_pattern": None},
+        {"preprocessor": list, "tokenizer": list, "token_pattern": None},
+    ):
+        found = getattr(vectorizers, name)(**kind, **options).fit_transform(tokens)
+        expected = getattr(reference, name)(**kind, **options).fit_transform(tokens)
+        np.testing.assert_array_equal(found.toarray(), expected.toarray())
+    bytes_ = [text.encode() for text in TEXTS]
+    found = getattr(vectorizers, name)(**kind).fit_transform(iter(bytes_))
+    np.testing.assert_array_equal(found.toarray(), getattr(reference, name)(**kind).fit_transform(TEXTS).toarray())
+    for wrong, error in (("a film", ValueError), (None, TypeError), ([np.nan], ValueError)):
+        with pytest.raises(error):
+            getattr(vectorizers, name)(**kind).fit_transform(wrong)

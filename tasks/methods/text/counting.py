@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tasks.methods.text.documents import checked_texts
+
 TABLE_TERMS = 2_000_000
 """Terms that one table holds at most, some 300 MB; see `Table`."""
 
@@ -36,7 +38,7 @@ def count_terms(texts: list[str], vectorizer: Any, totals: bool, terms: int) -> 
     analyze = vectorizer.build_analyzer()
     allowed = vectorizer.vocabulary_ if hasattr(vectorizer, "vocabulary_") else None
     table = Table((len(texts),))
-    for text in texts:
+    for text in checked_texts(texts, vectorizer, " of a part of the bag"):
         found = analyze(text)
         if allowed is not None:
             found = [term for term in found if term in allowed]

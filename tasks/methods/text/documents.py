@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 
 from storage import Dataset
 from tasks.methods.execution import scheduled_engine, step_name
@@ -84,6 +85,39 @@ def open_documents(raw: Any) -> Documents | None:
         raise ValueError(f"expected a dataset of texts, received {opened.name!r}, of {opened.kind}")
     parts = to_dask(opened)
     return Documents(parts["values"], tuple(int(n) for n in parts["labels"].chunks[0]))
+
+
+def checked_texts(texts: Any, vectorizer: Any, where: str = "") -> Any:
+    """Go over texts, and refuse what is none; return as it is what is no iterable, a str, or of the user's own kind.
+
+    Parameters
+    ----------
+    texts : iterable
+    vectorizer : CountVectorizer, TfidfVectorizer or HashingVectorizer
+        Says by its parameters whether a text may be something else: a file, or what its own functions take.
+    where : str
+        Follows the number of the text in the message.
+
+    Raises
+    ------
+    TypeError
+        By the iterator.
+    """
+    own = callable(vectorizer.analyzer) or vectorizer.preprocessor is not None or vectorizer.input != "content"
+    bare = vectorizer.tokenizer is not None and not vectorizer.lowercase and not vectorizer.strip_accents
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        return texts
+    return iter(texts) if own or bare else _only_texts(texts, where)
+
+
+def _only_texts(texts: Iterable, where: str) -> Iterator:
+    for number, one in enumerate(texts):
+        if not isinstance(one, (str, bytes, bytearray)) and one is not np.nan:  # NaN scikit-learn refuses by name
+            raise TypeError(
+                f"expected texts as str, received {type(one).__name__} as text number {number}{where} (from 0): "
+                f"{str(one)[:40]!r}; turn it into a str, or give a preprocessor that does"
+            )
+        yield one
 
 
 def _length(texts: list) -> tuple[int, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import uuid
 import warnings
+from collections.abc import Iterator
 from typing import Any, Self
 
 import cloudpickle
@@ -15,7 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from tasks.methods.execution import step_name
 from tasks.methods.text import counting
-from tasks.methods.text.documents import Documents, open_documents
+from tasks.methods.text.documents import Documents, checked_texts, open_documents
+
+NOTHING = object()
+"""Where a first text would be."""
 
 
 class _OnTexts:
@@ -34,11 +39,13 @@ class _OnTexts:
         Raises
         ------
         ValueError
-            If a parameter is not usable, or no term is left.
+            If a parameter is not usable, or no term is left, as of no texts.
+        TypeError
+            If a text is not a str; of a bag by the tasks.
         """
         documents = open_documents(raw_documents)
         if documents is None:
-            super().fit(raw_documents, y)  # type: ignore[misc]
+            super().fit(checked_texts(raw_documents, self), y)  # type: ignore[misc]
         else:
             self._learn(documents)
         return self
@@ -47,7 +54,9 @@ class _OnTexts:
         """Learn, then transform; on Dask the texts are read once to learn, and again when the rows are computed."""
         documents = open_documents(raw_documents)
         if documents is None:
-            return super().fit_transform(raw_documents, y)  # type: ignore[misc]
+            if not isinstance(self, text.HashingVectorizer):
+                return super().fit_transform(checked_texts(raw_documents, self), y)  # type: ignore[misc]
+            return self.fit(raw_documents, y).transform(raw_documents)
         self._learn(documents)
         return self._rows(documents)
 
@@ -58,17 +67,25 @@ class _OnTexts:
         -------
         sparse matrix or dask.array.Array of SciPy CSR blocks, shape (texts, terms)
             Of a bag lazily, in its partitions, whose lengths a pass that only reads finds out at once; of a stored
-            dataset they are known.
+            dataset they are known. Of no texts a matrix without rows.
         """
         documents = open_documents(raw_documents)
-        if documents is None:
-            return super().transform(raw_documents)  # type: ignore[misc]
-        return self._rows(documents)
+        if documents is not None:
+            return self._rows(documents)
+        texts = checked_texts(raw_documents, self)
+        if not isinstance(texts, str) and isinstance(texts, Iterator):
+            first = next(texts, NOTHING)
+            if first is NOTHING:
+                return csr_matrix((0, self._width()), dtype=self.dtype)
+            texts = itertools.chain([first], texts)
+        return super().transform(texts)  # type: ignore[misc]
 
     def _learn(self, documents: Documents) -> None:
         raise NotImplementedError
 
     def _width(self) -> int:
+        if not hasattr(self, "vocabulary_"):
+            self._validate_vocabulary()  # type: ignore[attr-defined]  # a given one needs no fit
         check_is_fitted(self, "vocabulary_")
         return len(self.vocabulary_)  # type: ignore[attr-defined]
 
@@ -235,7 +252,8 @@ class HashingVectorizer(_OnTexts, text.HashingVectorizer):
 
 
 def _transformed(texts: Any, model: np.ndarray, width: int) -> csr_matrix:
-    vectorizer, texts = pickle.loads(memoryview(model)), list(texts)
+    vectorizer = pickle.loads(memoryview(model))
+    texts = list(checked_texts(texts, vectorizer, " of a part of the bag"))
     if not texts:
         return csr_matrix((0, width), dtype=vectorizer.dtype)
     return csr_matrix(vectorizer.transform(texts))
