@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import comb
+
 import dask
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
@@ -32,6 +35,8 @@ CLASS_SCORES = [
     ("f1_score", {"average": "macro", "zero_division": 0}),
     ("f1_score", {"average": "weighted"}),
     ("precision_recall_fscore_support", {"beta": 0.5, "zero_division": 0}),
+    ("precision_recall_fscore_support", {"labels": [3, 1, 9], "zero_division": 0}),
+    ("precision_recall_fscore_support", {"average": "macro", "zero_division": 0}),
     ("matthews_corrcoef", {}),
 ]
 
@@ -48,10 +53,10 @@ def same(name, *arrays, weights=None, chunks=(37, 50, 400), **options):
     for mixture in mixtures:
         given = {} if weights is None else {"sample_weight": lazy(weights, 90)}
         found = getattr(metrics, name)(*mixture, **options, **given)
-        if name == "precision_recall_fscore_support":
+        expected_here = expected
+        if name == "precision_recall_fscore_support" and expected[3] is None:  # of an average
+            assert found[3] is None
             found, expected_here = found[:3], expected[:3]
-        else:
-            expected_here = expected
         np.testing.assert_allclose(found, expected_here, rtol=1e-9, atol=1e-12, err_msg=name)
     assert isinstance(getattr(metrics, name)(*arrays, **options), type(getattr(reference, name)(*arrays, **options)))
 
@@ -82,7 +87,7 @@ def test_roc_auc__binary(weights, decimals):
     same("roc_auc_score", NAMES[TRUE % 2], score, weights=weights, max_fpr=0.3)
 
 
-@pytest.mark.parametrize("average", ["macro", "weighted", None])
+@pytest.mark.parametrize("average", ["micro", "macro", "weighted", None])
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
 def test_roc_auc__of_each_class(average, weights):
     scores = RANDOM.random((400, 5))
@@ -91,9 +96,57 @@ def test_roc_auc__of_each_class(average, weights):
     same("roc_auc_score", TRUE, scores, weights=weights, multi_class="ovr", average=average)
 
 
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+@pytest.mark.parametrize("decimals", [1, 17])
+@pytest.mark.parametrize("true", [TRUE, NAMES[TRUE]], ids=["numbers", "names"])
+def test_roc_auc__of_each_pair(average, decimals, true):
+    scores = np.round(RANDOM.random((400, 5)), decimals) + 1e-3
+    scores[np.arange(400), TRUE] += 0.3
+    scores /= scores.sum(axis=1, keepdims=True)
+    same("roc_auc_score", true, scores, multi_class="ovo", average=average)
+    few = np.isin(TRUE, [0, 2, 3])
+    same("roc_auc_score", true[few], scores[few], multi_class="ovo", average=average, labels=np.unique(true))
+
+
+def test_roc_auc__of_many_classes_brings_no_table_here(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("scores were brought here")
+
+    scores = np.full((400, 5), 0.1)
+    scores[np.arange(400), PRED] = 0.6
+    expected = reference.roc_auc_score(TRUE, scores, multi_class="ovo")
+    given = lazy(TRUE, 50), lazy(scores, 37)
+    monkeypatch.setattr(da.Array, "__array__", refuse)
+    assert metrics.roc_auc_score(*given, multi_class="ovo") == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"multi_class": "ovo", "average": "micro"},
+            ValueError,
+            "'macro', 'weighted' with multi_class='ovo'",
+        ),
+        ({"multi_class": "ovo", "average": None}, NotImplementedError, "average=None is not implemented"),
+        ({"multi_class": "ovo", "sample_weight": np.ones(400)}, ValueError, "expected no sample_weight"),
+        ({"multi_class": "ovo", "max_fpr": 0.5}, ValueError, "expected no max_fpr"),
+        ({"multi_class": "ovr", "average": "samples"}, ValueError, "'micro', 'macro', 'weighted', None with"),
+        ({"multi_class": "ovr", "labels": [0, 1, 2, 4, 3]}, ValueError, "expected labels in order"),
+        ({"multi_class": "ovr", "labels": [0, 1, 2, 3, 9]}, ValueError, "received none of .4."),
+    ],
+)
+def test_roc_auc__refuses_as_scikit_learn(options, error, message):
+    scores = np.full((400, 5), 0.2)
+    with pytest.raises(error):
+        reference.roc_auc_score(TRUE, scores, **options)
+    with pytest.raises(error, match=message):
+        metrics.roc_auc_score(lazy(TRUE, 50), scores, **options)
+
+
 def test_roc_auc__refuses():
     scores = np.full((400, 5), 0.2)
-    with pytest.raises(ValueError, match="expected multi_class='ovr'"):
+    with pytest.raises(ValueError, match="expected multi_class='ovr' or 'ovo'"):
         metrics.roc_auc_score(lazy(TRUE, 50), scores)
     with pytest.raises(ValueError, match="should sum up to 1"):
         metrics.roc_auc_score(lazy(TRUE, 50), scores * 2, multi_class="ovr")
@@ -165,12 +218,22 @@ def test_clustering__any_labels(rows, classes, clusters, chunks, seed):
                 np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_adjusted_rand__does_not_overflow():
-    """Squares of counts of a thousand million rows; by weights, because the rows would take hours."""
+def test_adjusted_rand__does_not_overflow(monkeypatch):
+    """Squares of thousands of millions of rows pass 64 bits; by counts, because the rows would take hours."""
     from tasks.methods.metrics import clustering
     from tasks.methods.metrics.tally import Pairs
 
     small = Pairs(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([5, 2, 1, 8]) * 10**9)
+    # The formula of Hubert and Arabie, from numbers of pairs of rows, as a fraction.
+    monkeypatch.setattr(clustering, "count_pairs", lambda *_: small)
+    table = [[5 * 10**9, 2 * 10**9], [10**9, 8 * 10**9]]
+    margins = [[sum(row) for row in table], [sum(column) for column in zip(*table, strict=True)]]
+    together = sum(comb(n, 2) for row in table for n in row)
+    first, second = (sum(comb(n, 2) for n in counts) for counts in margins)
+    chance = Fraction(first * second, comb(sum(margins[0]), 2))
+    expected = (together - chance) / (Fraction(first + second, 2) - chance)
+    assert metrics.adjusted_rand_score(lazy(TRUE, 50), TRUE) == pytest.approx(float(expected), rel=1e-12)
+    assert (small.weights**2).sum() != sum(int(n) ** 2 for n in small.weights)
     rows, columns = clustering._margins(small)
     assert rows.tolist() == [7 * 10**9, 9 * 10**9]
     assert columns.tolist() == [6 * 10**9, 10**10]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 from sklearn import metrics
 
 from tasks.methods.metrics.aligned import any_dask, open_aligned
-from tasks.methods.metrics.tally import check_weights, count_scores, distinct
+from tasks.methods.metrics.tally import Pairs, check_weights, count_scores, distinct
 
 
 def roc_auc_score(
@@ -31,24 +32,35 @@ def roc_auc_score(
     y_true : array-like or dask.array.Array, shape (n,)
     y_score : array-like or dask.array.Array, shape (n,) or (n, classes)
         Of two classes the score of the greater, of more the probabilities of all, in the order of the labels.
-    average : {"macro", "weighted"} or None, default "macro"
-        Of more than two classes; None returns the area of each.
+    average : {"micro", "macro", "weighted"} or None, default "macro"
+        Of more than two classes; None returns the area of each, and "micro" is that of all columns as one. These two
+        are of "ovr" only.
     max_fpr : float, optional
         Of two classes only.
-    multi_class : {"raise", "ovr"}, default "raise"
+    multi_class : {"raise", "ovr", "ovo"}, default "raise"
+        "ovr" is each class against the rest; "ovo" each class against each other, of the rows of the two, without
+        weights.
     labels : array-like, optional
-        The classes, where some do not occur in `y_true`.
+        The classes in order, where some do not occur in `y_true`.
 
     Raises
     ------
     ValueError
-        If only one class is there, probabilities do not add up to 1, a value is not finite, or lengths differ.
+        If only one class is there, probabilities do not add up to 1, a value is not finite, lengths differ, or
+        parameters do not go together.
+    NotImplementedError
+        As from scikit-learn, for ``average=None`` with "ovo".
 
     Notes
     -----
     One pass for two classes; for more one to find the labels and one per class, so that one column of scores at most
-    is in one place. Memory here: 24 bytes for each pair of a label (two: this class, or not) and a distinct score,
-    n of them at most; as many are sent.
+    is in one place. Memory here: 24 bytes for each pair of a label ("ovr", two: this class, or not) and a distinct
+    score, n of them at most; as many are sent. "micro" holds those of all columns.
+
+    References
+    ----------
+    D. J. Hand, R. J. Till (2001). A simple generalisation of the area under the ROC curve for multiple class
+    classification problems. Machine Learning 45, 171-186 ("ovo").
     """
     if not any_dask(y_true, y_score, sample_weight):
         options = {"average": average, "max_fpr": max_fpr, "multi_class": multi_class, "labels": labels}
@@ -57,10 +69,18 @@ def roc_auc_score(
     if np.ndim(y_score) == 1 or np.shape(y_score)[1] == 1:
         pairs = count_scores(name, y_true, y_score, None, sample_weight)
         return metrics.roc_auc_score(pairs.true, pairs.other, sample_weight=pairs.weights, max_fpr=max_fpr)
-    classes = distinct(name, _lazy(y_true)) if labels is None else np.unique(labels)
-    _check_many(classes, np.shape(y_score)[1], multi_class, average, max_fpr)
+    _check_options(np.shape(y_score)[1], multi_class, average, max_fpr, sample_weight)
+    present = distinct(name, _lazy(y_true))
+    classes = present if labels is None else _checked_labels(labels, present)
+    _check_columns(classes, np.shape(y_score)[1])
     with open_aligned(name, y_score=_lazy(y_score)) as rows:
         rows.reduce("check", _check_sums, combine=_nothing)
+    if multi_class == "ovo":
+        return _pair_by_pair(name, y_true, y_score, classes, present, average)
+    if average == "micro":
+        found = [count_scores(name, _is(y_true, one), y_score, i, sample_weight) for i, one in enumerate(classes)]
+        every = Pairs(*(np.concatenate(both) for both in zip(*found, strict=True)))
+        return metrics.roc_auc_score(every.true, every.other, sample_weight=every.weights)
     areas, shares = [], []
     for column, one in enumerate(classes):
         pairs = count_scores(name, _is(y_true, one), y_score, column, sample_weight)
@@ -69,6 +89,27 @@ def roc_auc_score(
     if average is None:
         return np.asarray(areas)
     return float(np.average(areas, weights=shares if average == "weighted" else None))
+
+
+def _pair_by_pair(
+    name: str, y_true: Any, y_score: Any, classes: np.ndarray, present: np.ndarray, average: str
+) -> float:
+    """Return the mean over the pairs of classes that occur, of the areas of either class's scores of the two's rows."""
+    areas: dict[tuple[int, int], float] = {}
+    rows: dict[int, int] = {}
+    numbers = np.searchsorted(classes, present).tolist()
+    for a in numbers:
+        pairs = count_scores(name, y_true, y_score, a)
+        rows[a] = int(pairs.weights[pairs.true == classes[a]].sum())
+        for b in numbers:
+            if a != b:
+                both = (pairs.true == classes[a]) | (pairs.true == classes[b])
+                areas[a, b] = metrics.roc_auc_score(
+                    pairs.true[both] == classes[a], pairs.other[both], sample_weight=pairs.weights[both]
+                )
+    each = list(itertools.combinations(numbers, 2))
+    weights = [rows[a] + rows[b] for a, b in each] if average == "weighted" else None
+    return float(np.average([(areas[a, b] + areas[b, a]) / 2 for a, b in each], weights=weights))
 
 
 def log_loss(
@@ -104,20 +145,41 @@ def log_loss(
     return float(total / weight if normalize else total)
 
 
-def _check_many(classes: np.ndarray, columns: int, multi_class: str, average: Any, max_fpr: Any) -> None:
+def _check_options(columns: int, multi_class: str, average: Any, max_fpr: Any, weights: Any) -> None:
     if columns == 2:
         raise ValueError(
             "expected one score per row for two classes, received 2 columns; give that of the greater class"
         )
-    if multi_class != "ovr":
+    if multi_class not in ("ovr", "ovo"):
         raise ValueError(
-            f"expected multi_class='ovr' for a score per class of a Dask array, received {multi_class!r}; "
+            f"expected multi_class='ovr' or 'ovo' for a score per class, received {multi_class!r}; "
             "of two classes give the scores of the greater one"
         )
-    if average not in ("macro", "weighted", None):
-        raise ValueError(f"expected average 'macro', 'weighted' or None, received {average!r}")
+    if multi_class == "ovo" and average is None:
+        raise NotImplementedError("average=None is not implemented for multi_class='ovo'; use 'macro' or 'weighted'")
+    allowed = ("micro", "macro", "weighted", None) if multi_class == "ovr" else ("macro", "weighted")
+    if average not in allowed:
+        raise ValueError(
+            f"expected average as one of {', '.join(map(repr, allowed))} with multi_class={multi_class!r}, received "
+            f"{average!r}"
+        )
+    if multi_class == "ovo" and weights is not None:
+        raise ValueError("expected no sample_weight with multi_class='ovo', received one; use 'ovr', which takes it")
     if max_fpr not in (None, 1.0):
         raise ValueError(f"expected no max_fpr with more than two classes, received {max_fpr!r}")
+
+
+def _checked_labels(labels: Any, present: np.ndarray) -> np.ndarray:
+    classes = np.asarray(labels)
+    if not np.array_equal(classes, np.unique(classes)):
+        raise ValueError(f"expected labels in order, each once, received {classes.tolist()}; sort them")
+    missing = np.setdiff1d(present, classes)
+    if len(missing):
+        raise ValueError(f"expected labels with all that y_true has, received none of {missing.tolist()}; add them")
+    return classes
+
+
+def _check_columns(classes: np.ndarray, columns: int) -> None:
     if len(classes) != columns:
         raise ValueError(
             f"expected a column of y_score for each class, received {columns} columns and {len(classes)} classes; "
