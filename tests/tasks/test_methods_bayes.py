@@ -179,6 +179,26 @@ def test_fit__sparse_blocks_as_scikit_learn(name, options, dtype, weighted):
             np.testing.assert_allclose(getattr(ours, word)(lazy).compute(), expected, rtol=1e-6, atol=1e-7)
 
 
+def test_gaussian__refuses_sparse_blocks_as_scikit_learn_sparse_matrices():
+    """With what to do; and doing it helps."""
+    X, y = load_digits(return_X_y=True)
+    with pytest.raises(TypeError, match="dense data is required"):
+        naive_bayes.GaussianNB().fit(sparse.csr_matrix(X), y)
+    with pytest.raises(TypeError, match="dense data is required"):
+        methods.GaussianNB().fit(sparse.csr_matrix(X), y)
+    few, fitted = sparse_blocks(X, 500), methods.GaussianNB(var_smoothing=1e-3).fit(X, y)
+    message = (
+        r"expected dense blocks for GaussianNB, received a SciPy-sparse one; use map_blocks\(lambda b: b.toarray\(\)\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        methods.GaussianNB().fit(few, y)
+    for word in ("predict", "predict_proba", "predict_log_proba"):
+        with pytest.raises(TypeError, match=message):
+            getattr(fitted, word)(few).compute()
+    dense = few.map_blocks(lambda b: b.toarray(), meta=np.empty((0, 0)))
+    np.testing.assert_array_equal(fitted.predict(dense), fitted.predict(X))
+
+
 def test_fit__refuses_sparse_blocks_that_it_cannot_count():
     X, y = load_digits(return_X_y=True)
     with pytest.raises(ValueError, match="Negative values in data passed to MultinomialNB"):

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-import dask
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
@@ -49,8 +48,7 @@ def test_folds__as_scikit_learn_whatever_the_chunks(name, chunks):
 
 def test_train_test_split__picks_scikit_learns_rows_in_order():
     lazy = da.from_array(X, (40, 13))
-    with dask.config.set(scheduler=None):
-        parts = selection.train_test_split(lazy, Y, stratify=da.from_array(Y, 9), random_state=1)
+    parts = selection.train_test_split(lazy, Y, stratify=da.from_array(Y, 9), random_state=1)
     rows = [np.sort(part) for part in reference.train_test_split(np.arange(len(Y)), stratify=Y, random_state=1)]
     for found, expected in zip(parts, [X[rows[0]], X[rows[1]], Y[rows[0]], Y[rows[1]]], strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -59,6 +57,25 @@ def test_train_test_split__picks_scikit_learns_rows_in_order():
         selection.train_test_split(X, Y, random_state=1), reference.train_test_split(X, Y, random_state=1), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"stratify": Y}, {"test_size": 30}], ids=str)
+def test_train_test_split__reads_no_block_until_it_is_needed(options):
+    read = []
+
+    def block(rows, block_info=None):
+        read.append(block_info[0]["chunk-location"][0])
+        return rows
+
+    data = da.from_array(X, (40, 13)).map_blocks(block, dtype=X.dtype, meta=np.empty((0, 0)))
+    read.clear()
+    train, test, *_ = selection.train_test_split(data, da.from_array(Y, 30), random_state=1, **options)
+    assert not read, "a block was read"
+    assert isinstance(train, da.Array)
+    assert isinstance(test, da.Array)
+    assert len(train) + len(test) == len(X)
+    test.compute()
+    assert read
 
 
 def test_take_rows__refuses():
