@@ -92,7 +92,7 @@ def roc_auc_score(
 
 
 def _pair_by_pair(
-    name: str, y_true: Any, y_score: Any, classes: np.ndarray, present: np.ndarray, average: str
+    name: str, y_true: Any, y_score: Any, classes: np.ndarray, present: np.ndarray, average: str | None
 ) -> float:
     """Return the mean over the pairs of classes that occur, of the areas of either class's scores of the two's rows."""
     areas: dict[tuple[int, int], float] = {}
