@@ -138,7 +138,8 @@ def check_enough_masses(weights: np.ndarray | None, clusters: int) -> None:
     """Refuse fewer rows of positive weight than clusters."""
     if weights is not None and (count := np.count_nonzero(weights)) < clusters:
         raise ValueError(
-            f"expected at least n_clusters={clusters} rows of positive weight, received {count}; ask for fewer clusters"
+            f"expected at least n_clusters={clusters} rows whose sample_weight is above zero, received {count}; "
+            "ask for fewer clusters"
         )
 
 

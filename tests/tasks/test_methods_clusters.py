@@ -296,7 +296,7 @@ def test_weighted_sample__sums_are_kept_on_average():
         (-np.ones(150), "expected sample_weight of at least 0, received -1"),
         (np.ones(149), r"expected sample_weight of shape \(150,\)"),
         (np.full(150, np.nan), "sample_weight contains NaN"),
-        (np.arange(150) < 2, "at least n_clusters=3 rows of positive weight, received 2"),
+        (np.arange(150) < 2, "at least n_clusters=3 rows whose sample_weight is above zero, received 2"),
     ],
 )
 def test_weights__refused(weights, message):

@@ -149,7 +149,7 @@ def test_weights__equal_ones_and_chunks_decide_nothing():
     [
         (-np.ones(1797), "expected sample_weight of at least 0, received -1"),
         (np.ones(9), r"expected sample_weight of shape \(1797,\)"),
-        (np.arange(1797) < 2, "at least n_clusters=3 rows of positive weight, received 2"),
+        (np.arange(1797) < 2, "at least n_clusters=3 rows whose sample_weight is above zero, received 2"),
     ],
 )
 def test_weights__refused(weights, message):
