@@ -74,9 +74,9 @@ def step(
 ) -> Found:
     """Give the rows of a block to the components, and sum up for the next means and covariances."""
     total = _Sums(len(means), block.shape[1], kind)
-    scratch = Scratch()
+    scratch, terms = Scratch(), _terms(means, roots, kind)
     for _, rows in _centred(block, origin, len(means), scratch):
-        densities = _log_densities(rows, constants, means, roots, kind, scratch)
+        densities = _log_densities(rows, constants, terms, kind, scratch)
         total.log_likelihood += float(_normalise(densities).sum())
         total.count(rows, densities, means, scratch)
     return total.found()
@@ -235,39 +235,56 @@ def _centred(
         yield low, np.subtract(block[low:high], origin, out=out)
 
 
+def _terms(means: np.ndarray, roots: np.ndarray, kind: str) -> tuple[np.ndarray, ...]:
+    """Return what the squared distances need of the components: made once, for all parts of a block."""
+    if kind == "full":
+        return roots, np.einsum("ki,kij->kj", means, roots)
+    if kind == "tied":
+        moved = means @ roots
+        return roots, -2.0 * moved.T, np.einsum("ij,ij->i", moved, moved)
+    if kind == "diag":
+        precisions = roots**2
+        return precisions.T, -2.0 * (means * precisions).T, (means**2 * precisions).sum(axis=1)
+    return roots**2, -2.0 * means.T, np.einsum("ij,ij->i", means, means)
+
+
 def _log_densities(
-    rows: np.ndarray, constants: np.ndarray, means: np.ndarray, roots: np.ndarray, kind: str, scratch: Scratch
+    rows: np.ndarray, constants: np.ndarray, terms: tuple[np.ndarray, ...], kind: str, scratch: Scratch
 ) -> np.ndarray:
     """Return log(weight x density) of each row and component; the next call overwrites them."""
-    distances = scratch("distances", (len(rows), len(means)), np.float64)
+    distances = scratch("distances", (len(rows), len(constants)), np.float64)
     if kind == "full":
+        roots, moved = terms
         product = scratch("product", rows.shape, np.float64)
         for k, root in enumerate(roots):
             np.matmul(rows, root, out=product)
-            product -= means[k] @ root
+            product -= moved[k]
             np.einsum("ij,ij->i", product, product, out=distances[:, k])
     elif kind == "tied":
+        roots, twice, constant = terms
         product = np.matmul(rows, roots, out=scratch("product", rows.shape, np.float64))
-        _squared_distances(product, means @ roots, distances)
+        _squared_distances(product, twice, constant, distances)
     elif kind == "diag":
-        precisions = roots**2
+        precisions, twice, constant = terms
         squares = np.multiply(rows, rows, out=scratch("squares", rows.shape, np.float64))
-        np.matmul(squares, precisions.T, out=distances)
-        distances -= 2.0 * (rows @ (means * precisions).T)
-        distances += (means**2 * precisions).sum(axis=1)
+        np.matmul(squares, precisions, out=distances)
+        distances += np.matmul(rows, twice, out=scratch("cross", distances.shape, np.float64))
+        distances += constant
     else:
-        _squared_distances(rows, means, distances)
-        distances *= roots**2
+        precisions, twice, constant = terms
+        _squared_distances(rows, twice, constant, distances)
+        distances *= precisions
     np.maximum(distances, 0.0, out=distances)
     distances *= -0.5
     distances += constants
     return distances
 
 
-def _squared_distances(rows: np.ndarray, centers: np.ndarray, out: np.ndarray) -> None:
-    np.matmul(rows, -2.0 * centers.T, out=out)
+def _squared_distances(rows: np.ndarray, twice: np.ndarray, squares: np.ndarray, out: np.ndarray) -> None:
+    """Return the squared distances to centres of which -2 times each and the squared norms are given."""
+    np.matmul(rows, twice, out=out)
     out += np.einsum("ij,ij->i", rows, rows)[:, None]
-    out += np.einsum("ij,ij->i", centers, centers)
+    out += squares
 
 
 def _normalise(densities: np.ndarray) -> np.ndarray:
@@ -288,7 +305,7 @@ def _shares(densities: np.ndarray) -> np.ndarray:
 
 def _each_part(block: np.ndarray, model: Model, kind: str, result: np.ndarray, finish: Callable) -> np.ndarray:
     weights, means, roots, origin = model
-    scratch = Scratch()
+    scratch, terms = Scratch(), _terms(means, roots, kind)
     for low, rows in _centred(block, origin, len(means), scratch):
-        result[low : low + len(rows)] = finish(_log_densities(rows, weights, means, roots, kind, scratch))
+        result[low : low + len(rows)] = finish(_log_densities(rows, weights, terms, kind, scratch))
     return result
