@@ -287,6 +287,15 @@ def test_search__of_regressors_and_of_transformers():
     assert not hasattr(search, "classes_")
 
 
+def test_resume__scorers_are_told_apart(tmp_path):
+    options = {"resume": tmp_path, "max_resources": 3}
+    hyperband(scoring=get_scorer("f1_macro"), **options).fit(X, Y)
+    hyperband(scoring=get_scorer("f1_macro"), **options).fit(X, Y)
+    for another in (None, get_scorer("accuracy")):
+        with pytest.raises(ValueError, match="found those of another"):
+            hyperband(scoring=another, **options).fit(X, Y)
+
+
 def test_resume__refuses_other_parameters_to_draw_from(tmp_path):
     hyperband(resume=tmp_path, max_resources=3).fit(X, Y)
     with pytest.raises(ValueError, match="found those of another"):

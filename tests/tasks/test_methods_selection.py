@@ -270,6 +270,18 @@ def test_resume__another_grid_does_only_its_new_fits(tmp_path, scoring):
         selection.GridSearchCV(GaussianNB(), grid, scoring="neg_log_loss", resume=tmp_path).fit(X, Y)
 
 
+@pytest.mark.parametrize("scoring", [get_scorer("f1_macro"), {"score": get_scorer("f1_macro")}], ids=["one", "dict"])
+def test_resume__scorers_are_told_apart(tmp_path, scoring):
+    options = {"resume": tmp_path, "refit": "score" if isinstance(scoring, dict) else True}
+    first = selection.GridSearchCV(GaussianNB(), GRID, scoring=scoring, **options).fit(X, Y)
+    again = selection.GridSearchCV(GaussianNB(), GRID, scoring=scoring, **options).fit(X, Y)
+    np.testing.assert_array_equal(again.cv_results_["mean_test_score"], first.cv_results_["mean_test_score"])
+    other = get_scorer("accuracy")
+    for another in (None, {"score": other} if isinstance(scoring, dict) else other):
+        with pytest.raises(ValueError, match="found those of another"):
+            selection.GridSearchCV(GaussianNB(), GRID, scoring=another, resume=tmp_path, refit=False).fit(X, Y)
+
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -24,6 +24,7 @@ from tasks.methods.selection.brackets import Rung, halving_rungs, hyperband_brac
 from tasks.methods.selection.folds import count_rows, take_rows, train_test_split
 from tasks.methods.selection.journal import Journal
 from tasks.methods.selection.racing import Race
+from tasks.methods.selection.scoring import scoring_marks
 
 PARAMETERS = """
 
@@ -266,7 +267,7 @@ class _Racing(MetaEstimatorMixin, BaseEstimator):
 
     def _fingerprint(self, X: Any, y: Any, *parts: Any) -> str:
         estimator = (type(self.estimator).__qualname__, self.estimator.get_params(deep=True))
-        scoring = self.scoring if isinstance(self.scoring, str) else getattr(self.scoring, "__qualname__", None)
+        scoring = scoring_marks(self.scoring)
         data = (X.name, X.chunks) if is_dask(X) else X
         sizes = [(rung.candidates, rung.calls) for rungs in self._brackets() for rung in rungs]
         return str(joblib.hash((estimator, scoring, data, y, parts, sizes, self.batch_rows)))

@@ -60,6 +60,8 @@ def scoring_marks(scoring: Any) -> Any:
         return sorted((name, scoring_marks(score)) for name, score in scoring.items())
     if isinstance(scoring, list | tuple | set | frozenset):
         return sorted((name, name) for name in scoring)
+    if hasattr(scoring, "_score_func"):  # one of `make_scorer`, which has no name but says what it is made of
+        return repr(scoring)
     return scoring if isinstance(scoring, str) else getattr(scoring, "__qualname__", None)
 
 
