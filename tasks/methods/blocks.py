@@ -323,6 +323,8 @@ def map_rows(
         return np.concatenate(parts) if parts else np.empty((0,) if columns is None else (0, columns), dtype)
     X = check_dask_matrix(X)
     finish = partial(finish_block, columns=X.shape[1], dtype=working_dtype(X.dtype), name=name, sparse=sparse)
+    if not sparse and _is_sparse(X._meta):
+        finish(X._meta)  # refused now, not by the tasks
     return X.map_blocks(
         partial(_finish_and_apply, finish, function, np.empty((0,) if columns is None else (0, columns), dtype)),
         token=step_name(phase, name),
@@ -331,6 +333,12 @@ def map_rows(
         drop_axis=1 if columns is None else None,
         chunks=(X.chunks[0],) if columns is None else (X.chunks[0], (columns,)),
     )
+
+
+def _is_sparse(block: Any) -> bool:
+    from scipy.sparse import issparse
+
+    return bool(issparse(block))
 
 
 def _finish_and_apply(finish: Callable, function: Callable, nothing: np.ndarray, block: np.ndarray) -> np.ndarray:

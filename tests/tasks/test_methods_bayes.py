@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import distributed  # noqa: F401  (adds its settings to the configuration before tests put it back)
 import numpy as np
@@ -215,3 +216,16 @@ def test_fit__refuses_weights_that_are_all_zero(name):
     for data in (X, da.from_array(X, (4, 2))):
         with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
             getattr(methods, name)().fit(data, y, sample_weight=np.zeros(6))
+
+
+def test_predict__refuses_what_says_that_it_is_sparse_before_it_is_computed():
+    X, y = load_digits(return_X_y=True)
+    lazy, fitted = sparse_blocks(X, 500), methods.GaussianNB().fit(X, y)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    with dask.config.set(scheduler=refuse):
+        for word in ("predict", *WORDS):
+            with pytest.raises(TypeError, match="expected dense blocks for GaussianNB"):
+                getattr(fitted, word)(lazy)
