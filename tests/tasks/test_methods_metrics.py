@@ -307,3 +307,11 @@ def test_log_loss__a_block_in_which_nothing_counts():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     with pytest.raises(ValueError):
         metrics.log_loss(da.from_array(true, 2), np.where(said < 0.5, 7.0, said), sample_weight=weights)
+
+
+def test_precision_recall_fscore_support__support_is_the_rows_of_each_class():
+    for weights in (None, WEIGHTS):
+        support = metrics.precision_recall_fscore_support(lazy(TRUE, 50), PRED, sample_weight=weights)[3]
+        expected = reference.precision_recall_fscore_support(TRUE, PRED, sample_weight=weights)[3]
+        np.testing.assert_allclose(support, np.bincount(TRUE, weights), rtol=1e-12)
+        assert support.dtype == expected.dtype

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn import metrics
 
 from tasks.methods.metrics.aligned import any_dask
@@ -97,7 +98,11 @@ def precision_recall_fscore_support(
 ) -> Any:
     """Return precision, recall, F-score and the number of true rows, of each class or averaged."""
     options = {"labels": labels, "pos_label": pos_label, "average": average, "zero_division": zero_division}
-    return _score(metrics.precision_recall_fscore_support, y_true, y_pred, sample_weight, beta=beta, **options)
+    found = _score(metrics.precision_recall_fscore_support, y_true, y_pred, sample_weight, beta=beta, **options)
+    if average is None and sample_weight is None:
+        # What was counted in blocks came as weights, and counts are whole.
+        return (*found[:3], found[3].astype(np.int64))
+    return found
 
 
 def matthews_corrcoef(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
