@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_matrix
 from sklearn import ensemble, tree
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
@@ -214,3 +215,44 @@ def test_estimators__are_the_trees_of_the_forest(lazy, kind):
     np.testing.assert_array_equal(np.asarray(forest.apply(data)), leaves)
     if kind == "Classifier":
         assert set(forest.estimators_[0].predict(X)) <= {"red", "white", "rose"}
+
+
+@pytest.mark.parametrize("name", ["DecisionTreeClassifier", "DecisionTreeRegressor"])
+@pytest.mark.parametrize("chunks", [None, 1797, 200])
+def test_decision_path__as_scikit_learn(name, chunks):
+    """The same cuts in the same numbering, so scikit-learn's own paths; values of few kinds, so few ties."""
+    X, y = DATA["wine"]
+    X = np.round(X / X.std(axis=0), 1)
+    ours = getattr(methods, name)(max_depth=1).fit(X, y)
+    theirs = getattr(tree, name)(max_depth=1, random_state=0).fit(X, y)
+    data = X if chunks is None else da.from_array(X, (chunks, 5))
+    for fitted in (ours, getattr(methods, name)().fit(X, y)):
+        paths, leaves = fitted.decision_path(data), np.asarray(fitted.apply(data))
+        assert isinstance(paths, csr_matrix if chunks is None else da.Array)
+        paths = paths if chunks is None else paths.compute()
+        assert isinstance(paths, csr_matrix)
+        assert paths.dtype == np.int64
+        assert paths.shape == (len(X), fitted.tree_.node_count)
+        nodes = fitted.tree_
+        for row, (leaf, values) in enumerate(zip(leaves, X, strict=True)):  # walked down by hand
+            node, seen = 0, [0]
+            while nodes.feature[node] >= 0:
+                node = nodes.children[node, int(values[nodes.feature[node]] > nodes.threshold[node])]
+                seen.append(node)
+            assert seen[-1] == leaf
+            assert sorted(paths[row].indices) == seen
+        if fitted is ours:
+            assert paths.sum() == theirs.decision_path(X).sum()
+
+
+@pytest.mark.parametrize("name", ["RandomForestClassifier", "RandomForestRegressor"])
+@pytest.mark.parametrize("chunks", [None, 60])
+def test_decision_path__of_a_forest_is_that_of_its_trees_side_by_side(name, chunks):
+    X, y = DATA["wine"]
+    data = X if chunks is None else da.from_array(X, (chunks, 5))
+    ours = getattr(methods, name)(5, max_depth=3, random_state=0).fit(data, y)
+    paths, starts = ours.decision_path(data)
+    paths = paths if chunks is None else paths.compute()
+    np.testing.assert_array_equal(starts, np.cumsum([0, *(one.tree_.node_count for one in ours.estimators_)]))
+    for t, one in enumerate(ours.estimators_):
+        np.testing.assert_array_equal(paths[:, starts[t] : starts[t + 1]].toarray(), one.decision_path(X).toarray())

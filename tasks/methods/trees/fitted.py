@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from scipy.sparse import csr_matrix
 
 from tasks.methods.trees.binning import Bins
 from tasks.methods.trees.growth import Grown
@@ -66,6 +67,16 @@ class Tree:
         """Return the value of each row's leaf."""
         found: np.ndarray = self.value[leaves_of(read_only(block), self.feature, self.threshold, self.children)]
         return found
+
+    def ancestors(self) -> csr_matrix:
+        """Return which nodes lie on the way from the root to each node, both included: ones, int64 (nodes, nodes)."""
+        ways: list[list[int]] = [[0] for _ in range(self.node_count)]
+        for node in np.flatnonzero(self.feature >= 0).tolist():  # parents stand before their children
+            for child in self.children[node].tolist():
+                ways[child] = [*ways[node], child]
+        places = np.concatenate(ways)
+        starts = np.cumsum([0, *map(len, ways)])
+        return csr_matrix((np.ones(len(places), np.int64), places, starts), shape=(self.node_count, self.node_count))
 
     def importances(self, columns: int) -> np.ndarray:
         """Return each column's share of the gains, float64 (d,); zeros for a tree that is a leaf."""

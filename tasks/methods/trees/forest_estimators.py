@@ -36,6 +36,23 @@ class _Forest(Trees):
         check_is_fitted(self)
         return [self._as_estimator(tree) for tree in self._trees]
 
+    def decision_path(self, X: Any) -> tuple[Any, np.ndarray]:
+        """Return the nodes that each row goes through in all trees, exact.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+
+        Returns
+        -------
+        paths : csr_matrix or lazy dask.array.Array of such blocks, int64 (m, nodes)
+            Ones.
+        starts : ndarray, int64 (trees + 1,)
+            Columns ``starts[t]`` to ``starts[t + 1]`` are those of tree t.
+        """
+        paths = self._paths(X)
+        return paths, np.cumsum([0, *(tree.node_count for tree in self._trees)])
+
     def apply(self, X: Any) -> Any:
         """Return the node of each row's leaf in each tree, int64 (m, trees); of a Dask array lazily."""
         return self._apply(X)

@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix, hstack
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from tasks.methods.blocks import collect, is_dask, map_rows, open_blocks
+from tasks.methods.execution import step_name
 from tasks.methods.inputs import FLOATS, check_labelled, check_matrix
 from tasks.methods.trees.binning import find_bins
 from tasks.methods.trees.fitted import Tree, fitted_tree, mean_value
@@ -112,6 +114,22 @@ class Trees(BaseEstimator):
         name = type(self).__name__
         return map_rows(X, apply, name=name, phase="apply", columns=len(self._trees), dtype=np.dtype(np.int64))
 
+    def _paths(self, X: Any) -> Any:
+        """Return the nodes that each row goes through, those of all trees side by side."""
+        leaves = self._apply(X)
+        ways = [tree.ancestors() for tree in self._trees]
+        if not is_dask(leaves):
+            return _nodes_of(leaves, ways)
+        width = sum(tree.node_count for tree in self._trees)
+        return leaves.map_blocks(
+            _nodes_of,
+            ways,
+            token=step_name("decision_path", type(self).__name__),
+            chunks=(leaves.chunks[0], (width,)),
+            dtype=np.int64,
+            meta=csr_matrix((0, 0), dtype=np.int64),
+        )
+
 
 class Classifies(ClassifierMixin, Trees):
     """Trees of classes."""
@@ -178,6 +196,10 @@ class Regresses(RegressorMixin, Trees):
 
 def _leaves(block: np.ndarray, trees: list[Tree]) -> np.ndarray:
     return np.stack([tree.apply(block) for tree in trees], axis=1)
+
+
+def _nodes_of(leaves: np.ndarray, ways: list[csr_matrix]) -> csr_matrix:
+    return csr_matrix(hstack([own[leaves[:, t]] for t, own in enumerate(ways)], format="csr"))
 
 
 def _winners(block: np.ndarray, trees: list[Tree], classes: np.ndarray) -> np.ndarray:

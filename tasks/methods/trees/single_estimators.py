@@ -34,6 +34,20 @@ class _Single(Trees):
         """Return the node of each row's leaf, int64 (m,); of a Dask array lazily."""
         return self._apply(X)[:, 0]
 
+    def decision_path(self, X: Any) -> Any:
+        """Return the nodes that each row goes through, exact.
+
+        Parameters
+        ----------
+        X : ndarray or dask.array.Array, shape (m, d)
+
+        Returns
+        -------
+        csr_matrix or lazy dask.array.Array of such blocks, int64 (m, nodes)
+            Ones.
+        """
+        return self._paths(X)
+
 
 class DecisionTreeClassifier(_Single, Classifies):
     """A decision tree of classes, grown on columns cut into at most 256 bins.
