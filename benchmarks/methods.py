@@ -5,7 +5,7 @@
     DUSKFLOW_DATA=DIR python benchmarks/methods.py --larger-than-memory FOLDER  (two workers, Zarr of four times theirs)
 
 60,000 images to fit, 10,000 to score, pixels / 255 in float32. Each fit is a process of its own that first loads the
-data; what is timed is `fit` (and scoring, apart). By turns: one fit of each kind, then the next turn. Peak memory is
+data and fits 600 rows, so that imports are over; what is timed is `fit` (and scoring, apart). By turns: one fit of each kind, then the next turn. Peak memory is
 what the process took beyond what it held before the fit. `ours` gets a Dask array of 8 blocks on Dask's threads, and
 `ours, NumPy` the array itself; scikit-learn is called as a user would, with `n_jobs=-1` where it has that.
 scikit-learn-intelex takes part if it is installed; what it does not speed up is scikit-learn's own.
@@ -81,12 +81,13 @@ def one_fit(name: str, kind: str, rows: int) -> dict[str, Any]:
     given: Any = X
     if kind in ("ours", "dask-ml"):
         given = da.from_array(X, chunks=(-(-len(X) // BLOCKS), X.shape[1]))
-    methods_cases.warm(kind)
+    labels: Any = y if kind != "dask-ml" else da.from_array(y, chunks=given.chunks[0])
+    methods_cases.warm(case, kind, given, labels)
     model = case.make(kind)
     with Peak() as peak, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         begun = time.perf_counter()
-        model.fit(given, y if kind != "dask-ml" else da.from_array(y, chunks=given.chunks[0]))
+        model.fit(given, labels)
         fitted = time.perf_counter() - begun
         begun = time.perf_counter()
         value = case.score(model, X_test, y_test, X)

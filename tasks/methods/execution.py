@@ -2,8 +2,9 @@
 
 All three offer the same words. `map` calls a function once per tuple of arguments and leaves the results where they
 were made; `reduce_each` combines those of each group in a fixed order and leaves one result per group; `runs` and
-`fold` add to as few totals as calls run at once, and leave them there or bring their sum here; `load` makes blocks and
-keeps them; `put` brings values to where the work is; `fetch` brings results here.
+`fold` add to as few totals as calls run at once, and leave them there or bring their sum here; `shelves` are where they
+keep what they make of blocks; `load` makes blocks and keeps them; `put` brings values to where the work is; `fetch`
+brings results here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dask.utils import parse_bytes
 
 from tasks.methods.pieces import Later, Node, Piece, go_on, invoke
 from tasks.methods.pieces import fold as fold_parts
+from tasks.methods.shelf import Shelf
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,9 +55,20 @@ class Engine(Protocol):
     def reduce_each(
         self, name: str, function: Callable, groups: Sequence[Sequence[tuple]], shared: tuple = (), *, combine: Callable
     ) -> list: ...
-    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list: ...
+    def shelves(self, name: str, sources: Sequence[Any]) -> list: ...
+    def runs(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, shelves: list | None = None
+    ) -> list: ...
     def fold(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+        self,
+        name: str,
+        function: Callable,
+        calls: Sequence[tuple],
+        shared: tuple = (),
+        *,
+        combine: Callable,
+        size: int,
+        shelves: list | None = None,
     ) -> Any: ...
     def load(self, stem: str, sources: Sequence[Any]) -> list: ...
     def put(self, name: str, values: Sequence[Any]) -> list: ...
@@ -81,11 +94,24 @@ class Serial:
         # One partial result beside the total, however many there are.
         return [functools.reduce(combine, (invoke(function, *c, *shared) for c in calls)) for calls in groups]
 
-    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+    def shelves(self, name: str, sources: Sequence[Any]) -> list:
+        return []
+
+    def runs(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, shelves: list | None = None
+    ) -> list:
         return [functools.reduce(lambda total, call: function(total, *call, *shared), calls, None)]
 
     def fold(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+        self,
+        name: str,
+        function: Callable,
+        calls: Sequence[tuple],
+        shared: tuple = (),
+        *,
+        combine: Callable,
+        size: int,
+        shelves: list | None = None,
     ) -> Any:
         return functools.reduce(lambda total, call: function(total, *call, *shared), calls, None)
 
@@ -152,18 +178,38 @@ class Scheduled:
             roots += parts
         return self._run(graph, roots)
 
-    def runs(self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = ()) -> list:
+    def shelves(self, name: str, sources: Sequence[Any]) -> list:
+        """Return handles of shelves for `runs` and `fold` over these blocks; none if their tasks do not make them.
+
+        Each run has a shelf of its own, so all passes have the same runs, and Dask has a run where its shelf is.
+        """
+        if not _make_their_blocks([(source,) for source in sources]):
+            return []
+        return self.map(name, Shelf, [()] * min(self.slots(), len(sources)))
+
+    def runs(
+        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, shelves: list | None = None
+    ) -> list:
         """Return, where they are, what ``function(total, *call, *shared)`` makes of runs of calls, in their order.
 
         Calls whose task makes its block by itself follow each other in as many tasks as run at once; each of the others
-        is a run of its own.
+        is a run of its own. With shelves the function gets a `Shelved` in place of its block.
         """
         if _make_their_blocks(calls):
-            return self.map(name, functools.partial(go_on, function, len(calls[0])), self._in_turn(calls), shared)
+            one = functools.partial(go_on, function, len(calls[0]))
+            return self.map(name, one, self._in_turn(calls, shelves), shared)
         return self.map(name, functools.partial(function, None), calls, shared)
 
     def fold(
-        self, name: str, function: Callable, calls: Sequence[tuple], shared: tuple = (), *, combine: Callable, size: int
+        self,
+        name: str,
+        function: Callable,
+        calls: Sequence[tuple],
+        shared: tuple = (),
+        *,
+        combine: Callable,
+        size: int,
+        shelves: list | None = None,
     ) -> Any:
         """Return, here, what ``function(total, *call, *shared)`` makes of all calls; None stands for no total yet.
 
@@ -176,10 +222,12 @@ class Scheduled:
             Makes one total of two.
         size : int
             Bytes of a total.
+        shelves : list, optional
+            As for `runs`.
         """
         if _make_their_blocks(calls):
             # The last few are combined here: a worker would hold three of them, two of which it did not make.
-            runs = self._in_turn(calls)
+            runs = self._in_turn(calls, shelves)
             cuts = np.linspace(0, len(runs), min(FAN_IN, len(runs)) + 1).astype(int).tolist()
             groups = [runs[low:high] for low, high in itertools.pairwise(cuts)]
             one = functools.partial(go_on, function, len(calls[0]))
@@ -264,9 +312,15 @@ class Scheduled:
         able = self._able()
         return [int(w["memory_limit"]) or _memory_of_this_machine() // max(len(able), 1) for w in able]
 
-    def _in_turn(self, calls: Sequence[tuple]) -> list[tuple]:
-        ends = np.linspace(0, len(calls), min(self.slots(), len(calls)) + 1).astype(int).tolist()
-        return [_in_turn(calls[low:high]) for low, high in itertools.pairwise(ends)]
+    def _in_turn(self, calls: Sequence[tuple], shelves: list | None) -> list[tuple]:
+        """Return the arguments of tasks in which calls follow each other."""
+        shelves = shelves or [None] * min(self.slots(), len(calls))
+        ends = np.linspace(0, len(calls), len(shelves) + 1).astype(int).tolist()
+        later = [tuple(Later(a, i) if isinstance(a, Piece) else a for a in call) for i, call in enumerate(calls)]
+        return [
+            (high - low, shelf, *itertools.chain.from_iterable(later[low:high]))
+            for shelf, (low, high) in zip(shelves, itertools.pairwise(ends), strict=True)
+        ]
 
     def _able(self) -> list[Any]:
         """Return what is known of the workers that may take these tasks."""
@@ -381,11 +435,6 @@ def _reference(graph: dict[Any, Any], stem: str, value: Any, seen: dict[int, Tas
 
 def _make_their_blocks(calls: Sequence[tuple]) -> bool:
     return all(isinstance(call[0], Piece) for call in calls)
-
-
-def _in_turn(calls: Sequence[tuple]) -> tuple:
-    """Return the arguments of calls that follow each other in one task."""
-    return len(calls), *[Later(a) if isinstance(a, Piece) else a for call in calls for a in call]
 
 
 def _concatenate(*parts: np.ndarray) -> np.ndarray:

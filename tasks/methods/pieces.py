@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
+import numpy as np
+
+from tasks.methods.shelf import Shelf
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,23 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Later:
-    """A piece that the function itself makes, when its turn comes."""
+    """A piece that is made when the turn of its call comes."""
 
     piece: Piece
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Shelved:
+    """A block of which only what is made of it is wanted, which is kept on a shelf."""
+
+    piece: Piece
+    number: int
+    shelf: Shelf
+
+    def made(self, make: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """Return what `make`, the same in all passes, makes of the block."""
+        return self.shelf.get(self.number, lambda: make(self.piece.read()))
 
 
 def invoke(function: Callable, *arguments: Any) -> Any:
@@ -52,16 +69,22 @@ def fold(combine: Callable, *parts: Any) -> Any:
     return functools.reduce(combine, parts)
 
 
-def go_on(function: Callable, width: int, count: int, *arguments: Any) -> Any:
+def go_on(function: Callable, width: int, count: int, shelf: Shelf | None, *arguments: Any) -> Any:
     """Call ``function(total, *call, *shared)`` for calls that follow each other; the first total is None.
 
     Parameters
     ----------
     width, count : int
         Arguments of a call, and calls; what stands behind them is shared.
+    shelf : Shelf or None
+        With a shelf the function gets a `Shelved` in place of its block.
     """
     total, shared = None, arguments[width * count :]
     for k in range(count):
         call = arguments[width * k : width * (k + 1)]
-        total = function(total, *[a.piece.read() if isinstance(a, Later) else a for a in call], *shared)
+        total = function(total, *[_in_turn(a, shelf) if isinstance(a, Later) else a for a in call], *shared)
     return total
+
+
+def _in_turn(later: Later, shelf: Shelf | None) -> Any:
+    return later.piece.read() if shelf is None else Shelved(later.piece, later.number, shelf)

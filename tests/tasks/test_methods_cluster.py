@@ -272,11 +272,24 @@ def test_fit__a_worker_that_dies_changes_nothing(name):
 
 
 @pytest.mark.parametrize(
-    ("phase", "by_levels"), [("bin", 0), ("gather", 0), ("grow", 0), ("histograms", 1), ("extract", 1), ("grow", 1)]
+    ("phase", "by_levels", "on_disk"),
+    [
+        ("bin", 0, 0),
+        ("gather", 0, 0),
+        ("grow", 0, 0),
+        ("histograms", 1, 0),
+        ("extract", 1, 0),
+        ("grow", 1, 0),
+        ("histograms", 1, 1),
+        ("extract", 1, 1),
+    ],
 )
-def test_trees__a_worker_that_dies_costs_only_its_blocks(phase, by_levels, monkeypatch):
+def test_trees__a_worker_that_dies_costs_only_its_blocks(phase, by_levels, on_disk, monkeypatch):
+    if on_disk:
+        monkeypatch.setattr("tasks.methods.trees.levels.BINS_FRACTION", 0)
     if by_levels:
         monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 0)
+        monkeypatch.setattr("tasks.methods.trees.levels.CODE_BYTES", 0)
         monkeypatch.setattr("tasks.methods.trees.levels.NODE_FRACTION", 200 * row_bytes(40) / 2e9)
         monkeypatch.setattr("tasks.methods.trees.levels.EXTRACT_FRACTION", 400 * row_bytes(40) / 4e9)
     method = methods.RandomForestClassifier(6, max_depth=4, random_state=0)

@@ -140,6 +140,7 @@ def test_fit__by_levels_as_in_one_piece(monkeypatch, method, chunks, rows, histo
         for word, value in {"memory": memory, "task_memory": memory, "slots": 2}.items():
             monkeypatch.setattr(f"tasks.methods.execution.{engine}.{word}", lambda self, value=value: value)
     monkeypatch.setattr("tasks.methods.trees.forest.MEMORY_FRACTION", 1e-9)
+    monkeypatch.setattr("tasks.methods.trees.levels.CODE_BYTES", 0)
     monkeypatch.setattr("tasks.methods.trees.levels.NODE_FRACTION", rows * row_bytes(64) / memory)
     monkeypatch.setattr("tasks.methods.trees.levels.EXTRACT_FRACTION", 2 * rows * row_bytes(64) / memory)
     monkeypatch.setattr(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.methods.blocks import Blocks
+from tasks.methods.execution import Engine
 from tasks.methods.trees.binning import Bins, bin_block
 from tasks.methods.trees.bootstrap import drawn_amounts, root_key
 from tasks.methods.trees.growth import Grown, Members, Plan, logarithms, sums_of
@@ -23,20 +24,20 @@ from tasks.methods.trees.kernels import BINS, child_key, draw, is_leaf, scan, sc
 from tasks.methods.trees.passes import Top, Wanted, extract, grow_nodes, histograms, pick
 from tasks.methods.trees.targets import Targets
 
-NODE_FRACTION = 0.04
-"""Share of the smallest worker's memory that the rows of a node may take for it to be grown in one piece."""
-
-EXTRACT_FRACTION = 0.06
-"""Share of the memory of all workers that rows of nodes, taken out of their blocks, may fill."""
-
-BINS_FRACTION = 0.3
-"""Share of the workers' memory, less `CODE_BYTES` each, up to which bins are kept; else every pass makes them again."""
-
 CODE_BYTES = 320 << 20
 """What a worker's process takes before any data: interpreter, libraries, compiled code."""
 
-HISTOGRAM_FRACTION = 0.05
-"""Share of the workers' memory that the histograms of a pass may take, in all tasks; at most `HISTOGRAM_BYTES` each."""
+NODE_FRACTION = 0.12
+"""Share of the smallest worker's memory beside its code that the rows of a node may take to be grown in one piece."""
+
+EXTRACT_FRACTION = 0.15
+"""The same share of all workers that rows of nodes, taken out of their blocks, may fill."""
+
+BINS_FRACTION = 0.3
+"""The same up to which bins are kept in memory; else workers keep them on their disks."""
+
+HISTOGRAM_FRACTION = 0.15
+"""The same that the histograms of a pass may take, in all tasks; at most `HISTOGRAM_BYTES` each."""
 
 HISTOGRAM_BYTES = 64 << 20
 
@@ -131,23 +132,23 @@ class _Growth:
         self.rows, self.edges, self.targets, self.plan = rows, bins.edges, targets, plan
         engine = rows.engine
         self.columns = rows.shape[1]
-        self.node_bytes = NODE_FRACTION * engine.task_memory()
-        self.extract_bytes = EXTRACT_FRACTION * engine.memory()
+        each, together = _room(engine)
+        self.node_bytes = NODE_FRACTION * each
+        self.extract_bytes = EXTRACT_FRACTION * together
         self.parents = 0
         self.trees = [_Tree() for _ in range(count)]
         self.large: deque[_Node] = deque()
         self.small: deque[_Node] = deque()
         self.codes = rows.scatter("put", targets.codes)
         self.amounts = rows.scatter("put", targets.amounts)
-        self.binned = self._bins()
+        self.shelves: list | None = None
+        self.blocks = self._bins(together)
         roots = [self._root(tree) for tree in range(count)]
         # No sum of classes' weights is above the root's.
         narrow = targets.classes and max(int(root.max()) for root in roots) <= np.iinfo(np.int32).max
         self.dtype = np.dtype(np.int32 if narrow else np.int64)
         self.cell = BINS * (plan.channels + 1) * self.dtype.itemsize
-        self.cells = max(
-            1, int(min(HISTOGRAM_FRACTION * engine.memory() / engine.slots(), HISTOGRAM_BYTES)) // self.cell
-        )
+        self.cells = max(1, int(min(HISTOGRAM_FRACTION * together / engine.slots(), HISTOGRAM_BYTES)) // self.cell)
         for tree, sums in enumerate(roots):
             self._line_up(self._node(tree, sums, root_key(plan, tree), 0))
 
@@ -158,13 +159,13 @@ class _Growth:
             self._finish_some()
         return [tree.grown() for tree in self.trees]
 
-    def _bins(self) -> list | None:
+    def _bins(self, room: float) -> list:
+        """Return the blocks that the passes go over: of bins if these have room, in memory or on the workers' disks."""
         n, d = self.rows.shape
-        engine = self.rows.engine
-        workers = engine.memory() / engine.task_memory()
-        if n * d > BINS_FRACTION * (engine.memory() - workers * CODE_BYTES):
-            return None
-        return self.rows.map("bin", bin_block, shared=(self.edges,))
+        if n * d <= BINS_FRACTION * room:
+            return self.rows.map("bin", bin_block, shared=(self.edges,))
+        self.shelves = self.rows.engine.shelves(self.rows.named("shelf"), self.rows.sources)
+        return self.rows.sources
 
     def _root(self, tree: int) -> np.ndarray:
         amounts = drawn_amounts(tree, self.targets.amounts, 0, self.plan)
@@ -189,8 +190,7 @@ class _Growth:
 
     def _pass(self, wanted: Sequence[Wanted]) -> tuple[list[tuple], tuple]:
         """Return the arguments that a pass over the blocks takes."""
-        blocks = self.rows.sources if self.binned is None else self.binned
-        calls = list(zip(blocks, self.codes, self.amounts, self.rows.starts, strict=True))
+        calls = list(zip(self.blocks, self.codes, self.amounts, self.rows.starts, strict=True))
         return calls, (self.edges, tuple(wanted), self.plan)
 
     # --- from the top
@@ -207,7 +207,7 @@ class _Growth:
         calls, shared = self._pass(wanted)
         shared += (self.dtype,)
         name, size = self.rows.named("histograms"), (self.cells - left) * self.cell
-        found = self.rows.engine.fold(name, histograms, calls, shared, combine=np.add, size=size)
+        found = self.rows.engine.fold(name, histograms, calls, shared, combine=np.add, size=size, shelves=self.shelves)
         ordered = {(node.tree, node.place): (node, picks) for node, picks in taken}
         at = 0
         for tree, _, places, _ in wanted:
@@ -308,7 +308,7 @@ class _Growth:
         ]
         calls, shared = self._pass(wanted)
         engine = self.rows.engine
-        parts = engine.runs(self.rows.named("extract"), extract, calls, shared)
+        parts = engine.runs(self.rows.named("extract"), extract, calls, shared, shelves=self.shelves)
         runs = len(parts)
         # A task for each, so that nobody fetches more than the rows of its own nodes.
         flat = [(part, k) for k in range(len(groups)) for part in parts]
@@ -327,6 +327,13 @@ class _Growth:
         """Return True if a node may go with others of its tree."""
         more = size + node.rows * row_bytes(self.columns)
         return node.tree == first.tree and more <= min(self.node_bytes, room)
+
+
+def _room(engine: Engine) -> tuple[float, float]:
+    """Return the bytes for data of the smallest worker, and of all."""
+    each = engine.task_memory()
+    free = max(each - CODE_BYTES, each / 10)
+    return free, free * max(1.0, engine.memory() / each)
 
 
 def grow_by_levels(rows: Blocks, bins: Bins, targets: Targets, plan: Plan, count: int) -> list[Grown]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from tasks.methods.pieces import Shelved
 from tasks.methods.trees.binning import bin_block, bin_of
 from tasks.methods.trees.bootstrap import drawn_amounts
 from tasks.methods.trees.growth import Grown, Members, Plan, count_in, grow_below, stack_columns
@@ -62,9 +63,14 @@ def _members(
     return Members(order, codes[order], np.ascontiguousarray(amounts[order])), begins
 
 
+def _bins_of(block: np.ndarray | Shelved, edges: np.ndarray) -> np.ndarray:
+    """Return bins if they are kept on a shelf, else the block as it is, bins or values."""
+    return block.made(lambda values: bin_block(values, edges)) if isinstance(block, Shelved) else block
+
+
 def histograms(
     total: np.ndarray | None,
-    block: np.ndarray,
+    block: np.ndarray | Shelved,
     codes: np.ndarray,
     amounts: np.ndarray,
     start: int,
@@ -76,7 +82,8 @@ def histograms(
     """Add a block to histograms of nodes' columns, one after the other, (columns in all, 256, channels + 1)."""
     size = sum(len(picks) for one in wanted for picks in one.picks)
     found = np.zeros((size, BINS, plan.channels + 1), dtype) if total is None else total
-    block, edges, binned = read_only(block), read_only(edges), block.dtype == np.uint8
+    block, edges = read_only(_bins_of(block, edges)), read_only(edges)
+    binned = block.dtype == np.uint8
     at = 0
     for one in wanted:
         members, begins = _members(block, codes, amounts, start, edges, one, plan)
@@ -118,7 +125,7 @@ def _fill(
 
 def extract(
     total: list[list[tuple]] | None,
-    block: np.ndarray,
+    block: np.ndarray | Shelved,
     codes: np.ndarray,
     amounts: np.ndarray,
     start: int,
@@ -128,6 +135,7 @@ def extract(
 ) -> list[list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]]:
     """Add, for each of `wanted`, bins, classes and amounts of its nodes' rows, and where each node's begin."""
     parts = [[] for _ in wanted] if total is None else total
+    block = _bins_of(block, edges)
     for one, found in zip(wanted, parts, strict=True):
         members, begins = _members(block, codes, amounts, start, edges, one, plan)
         if not len(members.rows):
