@@ -5,10 +5,11 @@
     DUSKFLOW_DATA=DIR python benchmarks/methods.py --larger-than-memory FOLDER  (two workers, Zarr of four times theirs)
 
 60,000 images to fit, 10,000 to score, pixels / 255 in float32. Each fit is a process of its own that first loads the
-data and fits 600 rows, so that imports are over; what is timed is `fit` (and scoring, apart). By turns: one fit of each kind, then the next turn. Peak memory is
-what the process took beyond what it held before the fit. `ours` gets a Dask array of 8 blocks on Dask's threads, and
-`ours, NumPy` the array itself; scikit-learn is called as a user would, with `n_jobs=-1` where it has that.
-scikit-learn-intelex takes part if it is installed; what it does not speed up is scikit-learn's own.
+data and fits 600 rows, so that imports are over; what is timed is `fit` (and scoring, apart). By turns: one fit of each
+kind, then the next turn. Peak memory is what the process took beyond what it held before the fit. `ours` gets a Dask
+array of 8 blocks on Dask's threads, and `ours, NumPy` the array itself; scikit-learn is called as a user would, with
+`n_jobs=-1` where it has that. scikit-learn-intelex takes part if it is installed; what it does not speed up is
+scikit-learn's own.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from pipeline import connect
 from tasks import methods
 from tasks.methods.shelf import Shelf
+from tasks.methods.trees.levels import _Growth
 
 X, Y = load_digits(return_X_y=True)
 BLOCK = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -71,17 +72,20 @@ def test_get__a_full_disk_costs_time_only(folder, monkeypatch):
 def test_get__a_file_that_cannot_be_written_costs_time_only(folder, monkeypatch):
     shelf, maker = Shelf(), Maker()
     shelf.get(0, maker)
-    monkeypatch.setattr(Shelf, "_place", lambda self, number: folder / "no" / "such" / "folder")
+    monkeypatch.setattr("tasks.methods.shelf._Files.place", lambda self, number: folder / "no" / "such" / "folder")
     for number in (1, 1):
         np.testing.assert_array_equal(shelf.get(number, maker), BLOCK)
     assert maker.times == 3
 
 
-def test_pickle__arrives_empty(folder):
+def test_pickle__is_the_same_here_and_empty_elsewhere(folder, monkeypatch):
     shelf, maker = Shelf(), Maker()
     shelf.get(0, maker)
-    other = pickle.loads(pickle.dumps(shelf))
-    np.testing.assert_array_equal(other.get(0, maker), BLOCK)
+    sent = pickle.dumps(shelf)
+    np.testing.assert_array_equal(pickle.loads(sent).get(0, maker), BLOCK)
+    assert maker.times == 1
+    monkeypatch.setattr("tasks.methods.shelf._FILES", {})  # another process
+    np.testing.assert_array_equal(pickle.loads(sent).get(0, maker), BLOCK)
     assert maker.times == 2
     assert len(files(folder)) == 2
 
@@ -124,25 +128,39 @@ def test_trees__bin_each_block_once(folder, monkeypatch):
     assert not list(folder.iterdir())
 
 
+def evict(dask_worker):
+    """Let a worker put all of its results to disk, as it does when memory runs out."""
+    while dask_worker.data.fast:
+        dask_worker.data.evict()
+
+
 def test_trees__keep_bins_in_the_folders_of_the_workers(folder, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "tasks.methods.trees.levels._Growth._finish_some",
-        lambda self, before=methods.trees.levels._Growth._finish_some: (seen.extend(files(folder)), before(self)),
-    )
     by_levels(monkeypatch)
     expected = methods.DecisionTreeClassifier(random_state=0).fit(X, Y).predict_proba(X)
+    seen = []
+
+    def kept():
+        return {path: path.stat().st_mtime_ns for path in files(folder) if path.suffix == ".bin"}
+
+    def look(growth):
+        seen.append(kept())
+        client.run(evict)
+        return cut(growth)
+
+    cut = _Growth._cut_some
+    monkeypatch.setattr(_Growth, "_cut_some", look)
     with (
         connect("local", workers=2, gpu_workers=0, dashboard_address=None, local_directory=str(folder)) as client,
         client.as_current(),
     ):
         found = methods.DecisionTreeClassifier(random_state=0).fit(da.from_array(X, (300, 64)), Y).predict_proba(X)
         np.testing.assert_array_equal(found, expected)
-        kept = {path for path in seen if path.suffix == ".bin"}
-        assert len(kept) >= 6, "each block, in the folder of a worker"
-        assert all("dask-scratch-space" in path.parts for path in kept)
+        first, *_, last = seen[1:]
+        assert len(first) >= 6
+        assert first.items() <= last.items(), "no block is binned twice"
+        assert all("dask-scratch-space" in path.parts for path in first)
         # The workers hear a moment later that the fit is over.
         deadline = time.monotonic() + 30
-        while any(path.exists() for path in kept):
+        while kept():
             assert time.monotonic() < deadline
-            client.run(gc.collect)
+            time.sleep(0.01)
