@@ -119,9 +119,10 @@ class RandomForestClassifier(_Forest, Classifies):
     a byte per value. If n (d + 112) bytes are at most a fifth of the smallest worker's memory, the bins are brought
     together in the workers that grow trees, a task per tree; while they are put in columns they are there twice. Else
     trees grow by levels, to the same result: passes over the blocks sum up histograms of nodes with many rows (64 MB
-    at most in each message, 256 MB kept here) until the rows of a node fit 4 % of a worker, which then grows what is
-    below; rows on the way take at most 6 % of the workers' memory, and a pass is made for each such share of every
-    tree's rows. Each row takes 12 bytes here.
+    at most in each message, 256 MB kept here) until the rows of a node fit 12 % of what a worker has beyond 320 MB for
+    its code, and it grows what is below; rows on the way take at most 15 % of that of all workers, and a pass is made
+    for each such share of every tree's rows. Bins of more than 30 % of it lie on the workers' disks (`shelf.py`); they
+    are read in every pass, and a worker that dies has its part binned again. Each row takes 12 bytes here.
 
     References
     ----------
@@ -202,9 +203,10 @@ class RandomForestRegressor(_Forest, Regresses):
     a byte per value. If n (d + 112) bytes are at most a fifth of the smallest worker's memory, the bins are brought
     together in the workers that grow trees, a task per tree; while they are put in columns they are there twice. Else
     trees grow by levels, to the same result: passes over the blocks sum up histograms of nodes with many rows (64 MB
-    at most in each message, 256 MB kept here) until the rows of a node fit 4 % of a worker, which then grows what is
-    below; rows on the way take at most 6 % of the workers' memory, and a pass is made for each such share of every
-    tree's rows. Each row takes 28 bytes here.
+    at most in each message, 256 MB kept here) until the rows of a node fit 12 % of what a worker has beyond 320 MB for
+    its code, and it grows what is below; rows on the way take at most 15 % of that of all workers, and a pass is made
+    for each such share of every tree's rows. Bins of more than 30 % of it lie on the workers' disks (`shelf.py`); they
+    are read in every pass, and a worker that dies has its part binned again. Each row takes 28 bytes here.
 
     References
     ----------
