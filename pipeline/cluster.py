@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask.utils import format_bytes
-from distributed import Client, Nanny, Scheduler
+from distributed import Client, Scheduler
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 from distributed.deploy.utils import nprocesses_nthreads
@@ -27,6 +27,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from pipeline import machine
 from pipeline.config import FILE_NAME, cluster_settings
 from pipeline.main_guard import refuse_unguarded_script
+from pipeline.nanny import SizedNanny
 from pipeline.progress import say
 from pipeline.settings import ClusterSettings
 
@@ -286,7 +287,7 @@ def _processes(settings: ClusterSettings, cores: int) -> tuple[int, int]:
 def _nanny(worker: LocalWorker, local_directory: str | None) -> dict[str, Any]:
     """A worker as Dask's cluster wants it described. Its nanny keeps all of it for the next process."""
     return {
-        "cls": Nanny,
+        "cls": SizedNanny,
         "options": {
             "name": worker.name,
             "nthreads": worker.threads,

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from pipeline import config, machine
+from pipeline import config, machine, nanny
 from pipeline.cluster import _free, connect, local_workers, resources_of
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +137,36 @@ def test_connect__workers_are_as_described(local, spill):
     assert Path(network["directory"]).is_relative_to(spill)
     on_cpu = [local.submit(described, resources={"CPU": 1}, pure=False) for _ in range(6)]
     assert {one["name"] for one in local.gather(on_cpu)} <= {"cpu-0", "cpu-1"}
+
+
+def allocator() -> dict:
+    return {name: os.environ.get(name) for name in nanny.USUAL}
+
+
+@pytest.mark.parametrize(
+    ("memory", "outside", "expected"),
+    [
+        ("512 MiB", None, nanny.SMALL),
+        ("2 GiB", None, nanny.USUAL),
+        ("512 MiB", "1048576", nanny.SMALL | {"MALLOC_TRIM_THRESHOLD_": "1048576"}),
+        ("2 GiB", nanny.SMALL["MALLOC_TRIM_THRESHOLD_"], nanny.USUAL),
+    ],
+)
+def test_connect__small_workers_keep_nothing_that_they_freed(memory, outside, expected, monkeypatch):
+    """Whatever clusters were started before: each leaves its settings in this process."""
+    if outside is None:
+        monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    else:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", outside)
+    options = {"workers": 1, "gpu_workers": 0, "memory": memory, "dashboard_address": None}
+    with connect("local", **options) as client:
+        assert list(client.run(allocator).values()) == [expected]
+
+
+def test_allocator__usual_is_that_of_the_configuration():
+    config.load()
+    configured = dask.config.get("distributed.nanny.pre-spawn-environ")
+    assert {name: str(configured[name]) for name in nanny.USUAL} == nanny.USUAL
 
 
 def test_connect__dashboard_answers(local):
