@@ -11,6 +11,7 @@ import dask
 import numpy as np
 
 from tasks.methods.shelf import Shelf
+from tasks.methods.trimming import watch_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,7 @@ class Shelved:
 
 def invoke(function: Callable, *arguments: Any) -> Any:
     """Call a function with blocks in place of pieces."""
+    watch_memory()
     return function(*[a.read() if isinstance(a, Piece) else a for a in arguments])
 
 
